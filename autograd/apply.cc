@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "ebb/autograd/array_ops.h"
+#include "ebb/autograd/leaf.h"
+#include "ebb/autograd/op.h"
+
+namespace ebb {
+namespace detail {
+namespace {
+
+using Inputs = Span<const Tensor* const>;
+
+// The arrays of the inputs as a span, without counting references: the tensors outlive the call.
+class BorrowedArrays {
+ public:
+  explicit BorrowedArrays(Inputs in) : size_(in.size()) {
+    Array* at = inline_;
+    if (size_ > kInline) {
+      heap_ = static_cast<Array*>(::operator new(size_ * sizeof(Array)));
+      at = heap_;
+    }
+    begin_ = at;
+    for (const Tensor* t : in) new (at++) Array(Array::adopt(t->value().rep()));
+  }
+  ~BorrowedArrays() {  // the elements are not destroyed: their references are not ours
+    if (heap_ != nullptr) ::operator delete(heap_);
+  }
+  BorrowedArrays(const BorrowedArrays&) = delete;
+  BorrowedArrays& operator=(const BorrowedArrays&) = delete;
+  Span<const Array> span() const { return {begin_, size_}; }
+
+ private:
+  static constexpr size_t kInline = 6;
+  union {
+    Array inline_[kInline];
+  };
+  Array* heap_ = nullptr;
+  const Array* begin_;
+  size_t size_;
+};
+
+// Same floating type and shape everywhere: the case in which an elementwise op need not infer.
+bool all_alike(Inputs in) {
+  const Array& first = in[0]->value();
+  if (!first.defined() || !is_differentiable(first.dtype())) return false;
+  for (size_t i = 1; i < in.size(); ++i) {
+    const Array& a = in[i]->value();
+    if (!a.defined() || a.dtype() != first.dtype() || !a.same_shape(first)) return false;
+  }
+  return true;
+}
+
+Metas infer(const OpDef& def, const void* attrs, Inputs in) {
+  absl::InlinedVector<Meta, 4> metas;
+  metas.reserve(in.size());
+  for (const Tensor* t : in) {
+    // An absent optional input shows as a scalar of no elements' use; infer asks by position.
+    metas.push_back(t->defined() ? t->value().meta() : Meta{});
+  }
+  return def.infer(attrs, metas);
+}
+
+// Deferred updates of what the op is about to read.
+void catch_up(const OpDef& def, const void* attrs, Inputs in) {
+  for (size_t i = 0; i < in.size(); ++i) {
+    Node* n = in[i]->edge().node();
+    if (n == nullptr || (n->flags() & Node::kLazy) == 0) continue;
+    const bool rows = i == 0 && def.reads_rows != nullptr && def.reads_rows(attrs);
+    static_cast<Leaf*>(n)->catch_up(rows ? &in[1]->value() : nullptr);
+  }
+}
+
+// True where a node has to be recorded; also serves deferred updates, for it looks at every edge.
+bool look_at_edges(const OpDef& def, const void* attrs, Inputs in) {
+  bool any = false;
+  for (const Tensor* t : in) {
+    const Node* n = t->edge().node();
+    if (n == nullptr) continue;
+    any = true;
+    if ((n->flags() & Node::kLazy) != 0) [[unlikely]] catch_up(def, attrs, in);
+  }
+  return any && tls_tape.grad_enabled && def.backward != nullptr;
+}
+
+constexpr size_t align16(size_t n) { return (n + 15) & ~size_t{15}; }
+
+Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> out, Where where) {
+  if (in.size() > UINT16_MAX) {
+    throw ValueError(absl::StrCat(def.doc.name, ": ", in.size(), " inputs are more than ",
+                                  UINT16_MAX));
+  }
+  const size_t n_in = in.size();
+  const size_t n_saved = (def.saves_in ? n_in : 0) + (def.saves_out ? out.size() : 0);
+  const size_t fixed = sizeof(Node) + n_in * sizeof(Edge) +
+                       n_saved * (sizeof(Array) + sizeof(uint32_t));
+  const size_t bytes = def.attrs_size == 0 ? fixed : align16(fixed) + def.attrs_size;
+  auto* n = static_cast<Node*>(allocate(bytes));
+  n->kind = BlockKind::kNode;
+  n->tag0 = 0;
+  n->tag3 = static_cast<uint16_t>(out.size());
+  n->def = &def;
+  n->where = tls_tape.playing_graph ? tls_tape.where : where;
+  n->extras = nullptr;
+  n->slot = 0;
+  n->n_inputs = static_cast<uint16_t>(n_in);
+  n->n_saved = static_cast<uint16_t>(n_saved);
+
+  // Saving may run out of memory: the counters tell what there is to undo.
+  size_t edges_made = 0;
+  size_t saved_made = 0;
+  const auto undo = [&] {
+    for (size_t i = 0; i < edges_made; ++i) n->edges()[i].~Edge();
+    for (size_t i = 0; i < saved_made; ++i) n->saved()[i].~Array();
+    deallocate(n);
+  };
+  try {
+    // What the gradients that will be wanted are going to read.
+    uint64_t seq = tls_tape.clock;
+    GradUses uses;
+    for (; edges_made < n_in; ++edges_made) {
+      const Edge& e = in[edges_made]->edge();
+      new (&n->edges()[edges_made]) Edge(e);
+      if (!e) continue;
+      seq = std::max(seq, e.node()->seq);
+      const GradUses u = def.uses(static_cast<int>(edges_made));
+      uses.in |= u.in;
+      uses.out |= u.out;
+      uses.shapes |= u.shapes;
+    }
+    n->seq = seq + 1;
+
+    Array* saved = n->saved();
+    uint32_t* versions = n->versions();
+    const auto save = [&](const Array& a, bool value, bool shape) {
+      const size_t at = saved_made;
+      versions[at] = 0;
+      if (value && a.defined()) {
+        new (&saved[at]) Array(a);
+        versions[at] = a.version();
+      } else if (shape && a.defined()) {
+        new (&saved[at]) Array(Array::shape_only(a));
+      } else {
+        new (&saved[at]) Array;
+      }
+      ++saved_made;
+    };
+    if (def.saves_in) {
+      for (size_t i = 0; i < n_in; ++i) {
+        const Array& a = in[i]->value();
+        const uint64_t b = bit(static_cast<int>(i));
+        save(a, (uses.in & b) != 0,
+             (uses.shapes & b) != 0 || (def.elementwise && !a.same_shape(out[0])));
+      }
+    }
+    if (def.saves_out) {
+      for (size_t j = 0; j < out.size(); ++j) {
+        save(out[j], (uses.out & bit(static_cast<int>(j))) != 0, false);
+      }
+    }
+    if (def.copy_attrs != nullptr) {
+      def.copy_attrs(n->attrs(), attrs);
+    } else if (def.attrs_size != 0) {
+      std::memcpy(n->attrs(), attrs, def.attrs_size);
+    }
+  } catch (...) {
+    undo();
+    throw;
+  }
+  tls_tape.clock = n->seq;
+  return n;
+}
+
+void compute(const OpDef& def, const void* attrs, Inputs in, Span<Array> out, Where where) {
+  const BorrowedArrays arrays(in);
+  def.forward(attrs, arrays.span(), out);
+  if (tls_tape.anomaly) [[unlikely]] {
+    for (const Array& a : out) check_finite(a, def.doc.name, "value", where);
+  }
+}
+
+}  // namespace
+
+Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
+  Array out;
+  if (def.elementwise && all_alike(in)) [[likely]] {
+    out = Array::empty_like(in[0]->value());
+  } else {
+    const Metas metas = infer(def, attrs, in);
+    if (!def.view) out = Array::empty(metas[0]);
+  }
+  const bool recording = look_at_edges(def, attrs, in);
+  compute(def, attrs, in, {&out, 1}, where);
+  if (!recording || !is_differentiable(out.dtype())) return Tensor(std::move(out));
+  Node* n = record(def, attrs, in, {&out, 1}, where);
+  return Tensor(std::move(out), Edge::adopt(n, 0));
+}
+
+void apply_all(const OpDef& def, const void* attrs, Inputs in,
+               absl::InlinedVector<Tensor, 2>* result, Where where) {
+  const Metas metas = infer(def, attrs, in);
+  absl::InlinedVector<Array, 2> out(metas.size());
+  if (!def.view) {
+    for (size_t j = 0; j < metas.size(); ++j) out[j] = Array::empty(metas[j]);
+  }
+  const bool recording = look_at_edges(def, attrs, in);
+  compute(def, attrs, in, absl::MakeSpan(out), where);
+  Edge edge;
+  if (recording) edge = Edge::adopt(record(def, attrs, in, out, where), 0);
+  for (size_t j = 0; j < out.size(); ++j) {
+    const bool tracked = recording && is_differentiable(out[j].dtype());
+    result->push_back(tracked ? Tensor(std::move(out[j]),
+                                       Edge(edge.node(), static_cast<uint16_t>(j)))
+                              : Tensor(std::move(out[j])));
+  }
+}
+
+Cost default_cost(Span<const Meta> in, Span<const Meta> out) {
+  Cost c;
+  for (const Meta& m : out) {
+    const auto n = static_cast<double>(m.shape.numel());
+    c.multiply_adds += n;
+    c.bytes += n * static_cast<double>(size_of(m.dtype));
+  }
+  for (const Meta& m : in) {
+    c.bytes += static_cast<double>(m.shape.numel()) * static_cast<double>(size_of(m.dtype));
+  }
+  return c;
+}
+
+}  // namespace detail
+
+const Array& Saved::saved_in(int i) const {
+  static const Array kNone;
+  return node_->def->saves_in ? node_->saved()[i] : kNone;
+}
+
+namespace {
+
+[[noreturn]] void not_saved(const detail::Node& n, const char* what, int i) {
+  throw GradError(absl::StrCat(n.def->doc.name, ": its backward rule reads ", what, " ", i,
+                               ", which uses() does not name"));
+}
+
+}  // namespace
+
+const Array& Saved::in_array(int i) const {
+  const Array& a = saved_in(i);
+  if (!a.defined() || !a.has_data()) not_saved(*node_, "input", i);
+  return a;
+}
+
+const Array& Saved::out_array(int j) const {
+  const auto* def = node_->def;
+  const int at = (def->saves_in ? node_->n_inputs : 0) + j;
+  if (!def->saves_out || !node_->saved()[at].defined()) not_saved(*node_, "output", j);
+  return node_->saved()[at];
+}
+
+Tensor Saved::in(int i) const {
+  const Array& a = in_array(i);
+  return graph_ ? Tensor(a, node_->edges()[i]) : Tensor(a);
+}
+
+Tensor Saved::out(int j) const {
+  const Array& a = out_array(j);
+  if (!graph_) return Tensor(a);
+  return Tensor(a, detail::Edge(const_cast<detail::Node*>(node_), static_cast<uint16_t>(j)));
+}
+
+bool Saved::has_in_shape(int i) const { return saved_in(i).defined(); }
+
+Shape Saved::in_shape(int i) const {
+  const Array& a = saved_in(i);
+  if (!a.defined()) not_saved(*node_, "the shape of input", i);
+  return a.shape();
+}
+
+DType Saved::in_dtype(int i) const {
+  const Array& a = saved_in(i);
+  if (!a.defined()) not_saved(*node_, "the type of input", i);
+  return a.dtype();
+}
+
+void require_inputs(const OpDoc& doc, Span<const Meta> in, size_t n) {
+  if (in.size() == n) return;
+  throw ShapeError(absl::StrCat(doc.name, ": takes ", n, " inputs, got ", in.size()));
+}
+
+void require_floating(const OpDoc& doc, Span<const Meta> in) {
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (is_differentiable(in[i].dtype)) continue;
+    throw DTypeError(absl::StrCat(doc.name, ": input ", i, " is ", in[i].str(),
+                                  "; it must be float32 or float64"));
+  }
+}
+
+void require_same_dtype(const OpDoc& doc, Span<const Meta> in) {
+  for (size_t i = 1; i < in.size(); ++i) {
+    if (in[i].dtype == in[0].dtype) continue;
+    throw DTypeError(absl::StrCat(doc.name, ": input 0 is ", in[0].str(), ", input ", i, " is ",
+                                  in[i].str(), "; the types must be the same"));
+  }
+}
+
+}  // namespace ebb

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <new>
+#include <string>
+#include <type_traits>
+
+#include "absl/container/inlined_vector.h"
+#include "ebb/autograd/gradient.h"
+#include "ebb/autograd/tensor.h"
+
+// An op is one struct. Ebb's own and a user's look alike:
+//
+//   struct Swish {
+//     static constexpr OpDoc kDoc{"swish", "y = x * sigmoid(b x), elementwise", "x:[...] b:[] -> y:[...]"};
+//     struct Attrs {};
+//     static Metas infer(const Attrs&, Span<const Meta> in);
+//     static void forward(const Attrs&, Span<const Array> in, Span<Array> out);
+//     static Grads backward(const Saved& s, const OutGrads& g);
+//   };
+//   Tensor swish(const Tensor& x, const Tensor& b) { return apply<Swish>(x, b); }
+//
+//  infer     shapes and types of the outputs, or an exception; called before anything is allocated
+//  forward   fills the outputs, which are contiguous and not initialised
+//  backward  gradients of the inputs, as tensors: the rule, differentiable again. An op without it
+//            passes no gradient.
+// and, where wanted:
+//  static void backward_values(const Saved&, const ArrayGrads&, GradSink&)
+//            the same on arrays, fused: used whenever no graph is being made
+//  static constexpr GradUses uses(int input)
+//            what the gradient of an input reads, so that nothing else is saved; all by default
+//  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out)
+//            work and traffic of the forward pass; by default an operation an output element, and
+//            nothing for a view
+//  static std::string describe(const Attrs&)
+//            the attributes as the printed tape shows them
+//  static constexpr bool kElementwise = true
+//            outputs[0] has the type and shape of the inputs wherever they agree with each other
+//            and are float32 or float64: then `infer` is not asked
+//  static constexpr bool kView = true
+//            forward makes its outputs itself, as views of in[0]
+//  static bool reads_rows(const Attrs&)
+//            of in[0] only the rows in[1] are read (an embedding): deferred updates touch only those
+namespace ebb {
+
+/// Name, formula and shapes of an op, as `ebb_ops` prints them.
+struct OpDoc {
+  const char* name;
+  const char* formula;
+  const char* shapes;
+};
+
+using Metas = absl::InlinedVector<Meta, 2>;
+using Grads = absl::InlinedVector<Tensor, 4>;
+
+/// Work and memory traffic of a forward pass.
+struct Cost {
+  double multiply_adds = 0;  ///< an operation that is no multiply-add counts as one
+  double bytes = 0;          ///< read and written
+};
+
+/// What the gradient of one input reads: bit i for input (output) i, bit 63 for that and all above.
+struct GradUses {
+  uint64_t in = 0;      ///< values of inputs
+  uint64_t out = 0;     ///< values of outputs
+  uint64_t shapes = 0;  ///< shapes of inputs
+};
+inline constexpr uint64_t kAll = ~uint64_t{0};
+
+class Saved;
+class OutGrads;
+class ArrayGrads;
+class GradSink;
+
+/// An op as the engine sees it; made from its struct by make_op_def.
+struct OpDef {
+  OpDoc doc;
+  Metas (*infer)(const void* attrs, Span<const Meta> in);
+  void (*forward)(const void* attrs, Span<const Array> in, Span<Array> out);
+  Grads (*backward)(const Saved&, const OutGrads&);                         // may be null
+  void (*backward_values)(const Saved&, const ArrayGrads&, GradSink&);      // may be null
+  GradUses (*uses)(int input);
+  Cost (*cost)(const void* attrs, Span<const Meta> in, Span<const Meta> out);
+  std::string (*describe)(const void* attrs);                               // may be null
+  void (*copy_attrs)(void* to, const void* from);                           // null: memcpy
+  void (*destroy_attrs)(void* attrs);                                       // null: nothing to do
+  uint16_t attrs_size;
+  bool (*reads_rows)(const void* attrs);                                    // may be null
+  bool elementwise;
+  bool view;
+  bool saves_in;   // the gradient of some input reads an input's value or shape
+  bool saves_out;  // ... or an output's value
+};
+
+namespace detail {
+
+/// The bit of input or output i in a mask of GradUses; none below 0.
+constexpr uint64_t bit(int i) { return i < 0 ? 0 : uint64_t{1} << (i < 63 ? i : 63); }
+
+template <class Op>
+concept HasUses = requires { Op::uses(0); };
+
+template <class Op>
+constexpr GradUses uses_of(int input) {
+  if constexpr (HasUses<Op>) {
+    return Op::uses(input);
+  } else {
+    return {.in = kAll, .out = kAll, .shapes = kAll};
+  }
+}
+
+Cost default_cost(Span<const Meta> in, Span<const Meta> out);
+
+}  // namespace detail
+
+template <class Op>
+constexpr OpDef make_op_def() {
+  using Attrs = typename Op::Attrs;
+  OpDef d{};
+  d.doc = Op::kDoc;
+  d.infer = [](const void* a, Span<const Meta> in) {
+    return Op::infer(*static_cast<const Attrs*>(a), in);
+  };
+  d.forward = [](const void* a, Span<const Array> in, Span<Array> out) {
+    Op::forward(*static_cast<const Attrs*>(a), in, out);
+  };
+  if constexpr (requires { &Op::backward; }) d.backward = &Op::backward;
+  if constexpr (requires { &Op::backward_values; }) d.backward_values = &Op::backward_values;
+  d.uses = &detail::uses_of<Op>;
+  if constexpr (requires { &Op::cost; }) {
+    d.cost = [](const void* a, Span<const Meta> in, Span<const Meta> out) {
+      return Op::cost(*static_cast<const Attrs*>(a), in, out);
+    };
+  } else if constexpr (requires { Op::kView; }) {
+    d.cost = [](const void*, Span<const Meta>, Span<const Meta>) { return Cost{}; };
+  } else {
+    d.cost = [](const void*, Span<const Meta> in, Span<const Meta> out) {
+      return detail::default_cost(in, out);
+    };
+  }
+  if constexpr (requires { &Op::describe; }) {
+    d.describe = [](const void* a) { return Op::describe(*static_cast<const Attrs*>(a)); };
+  }
+  if constexpr (!std::is_trivially_copyable_v<Attrs>) {
+    d.copy_attrs = [](void* to, const void* from) {
+      new (to) Attrs(*static_cast<const Attrs*>(from));
+    };
+    d.destroy_attrs = [](void* a) { static_cast<Attrs*>(a)->~Attrs(); };
+  }
+  static_assert(alignof(Attrs) <= 16);
+  d.attrs_size = std::is_empty_v<Attrs> ? 0 : sizeof(Attrs);
+  if constexpr (requires { Op::kElementwise; }) d.elementwise = Op::kElementwise;
+  if constexpr (requires { Op::kView; }) d.view = Op::kView;
+  if constexpr (requires { &Op::reads_rows; }) {
+    d.reads_rows = [](const void* a) { return Op::reads_rows(*static_cast<const Attrs*>(a)); };
+  }
+  for (int i = 0; i < 64; ++i) {
+    const GradUses u = detail::uses_of<Op>(i);
+    d.saves_in |= u.in != 0 || u.shapes != 0 || d.elementwise;
+    d.saves_out |= u.out != 0;
+  }
+  return d;
+}
+
+template <class Op>
+inline constexpr OpDef kOpDef = make_op_def<Op>();
+
+/// What a backward rule may read: the saved values of its node, which inputs want a gradient, and
+/// the attributes. While a graph is being made the tensors carry their history, else they do not.
+class Saved {
+ public:
+  Saved(const detail::Node& node, const uint64_t* needs, bool graph)
+      : node_(&node), needs_(needs), graph_(graph) {}
+
+  /// An input or output whose value was saved. Throws GradError where uses() does not name it.
+  Tensor in(int i) const;
+  Tensor out(int j) const;
+  const Array& in_array(int i) const;
+  const Array& out_array(int j) const;
+  /// Shape and type of an input whose value or shape was saved. An elementwise op saves the shape
+  /// of an input that was broadcast; where has_in_shape() is false, it is that of the output.
+  bool has_in_shape(int i) const;
+  Shape in_shape(int i) const;
+  DType in_dtype(int i) const;
+  bool needs(int i) const { return (needs_[i >> 6] >> (i & 63) & 1) != 0; }
+  int n_inputs() const { return node_->n_inputs; }
+  int n_outputs() const { return node_->n_outputs(); }
+  template <class Attrs>
+  const Attrs& attrs() const {
+    return *static_cast<const Attrs*>(node_->attrs());
+  }
+  const detail::Node& node() const { return *node_; }
+
+ private:
+  friend class ArrayGrads;
+  const Array& saved_in(int i) const;
+
+  const detail::Node* node_;
+  const uint64_t* needs_;
+  bool graph_;
+};
+
+/// Gradients of a node's outputs, as tensors; absent where nothing depends on the output.
+class OutGrads {
+ public:
+  explicit OutGrads(Span<const Tensor> grads) : grads_(grads) {}
+  bool has(int j) const { return grads_[static_cast<size_t>(j)].defined(); }
+  const Tensor& operator[](int j) const { return grads_[static_cast<size_t>(j)]; }
+
+ private:
+  Span<const Tensor> grads_;
+};
+
+/// The same on arrays, for backward_values.
+class ArrayGrads {
+ public:
+  explicit ArrayGrads(Span<Gradient> grads) : grads_(grads) {}
+  bool has(int j) const { return grads_[static_cast<size_t>(j)].defined(); }
+  /// Dense, but not necessarily contiguous.
+  const Array& operator[](int j) const { return grads_[static_cast<size_t>(j)].dense(); }
+  /// With its structure, for rules that keep it (a transpose, a scaling).
+  const Gradient& structured(int j) const { return grads_[static_cast<size_t>(j)]; }
+  /// The dense gradient, handed over: its buffer may be reused where it is_unique().
+  Array take(int j) const { return std::move(grads_[static_cast<size_t>(j)]).take_dense(); }
+
+ private:
+  Span<Gradient> grads_;
+};
+
+/// Where backward_values puts the gradients of the inputs that need one; the engine adds them up.
+class GradSink {
+ public:
+  virtual void add(int input, Gradient gradient) = 0;
+
+ protected:
+  ~GradSink() = default;
+};
+
+namespace detail {
+
+/// Runs `def` on the inputs and records it where a gradient is wanted. `attrs` is the op's Attrs.
+/// An undefined tensor stands for an optional input that is absent.
+Tensor apply_one(const OpDef& def, const void* attrs, Span<const Tensor* const> in, Where where);
+/// The same for an op of several outputs.
+void apply_all(const OpDef& def, const void* attrs, Span<const Tensor* const> in,
+               absl::InlinedVector<Tensor, 2>* out, Where where);
+
+}  // namespace detail
+
+/// Calls an op without attributes, or with default ones.
+template <class Op, class... T>
+Tensor apply(At first, const T&... rest) {
+  const typename Op::Attrs attrs{};
+  const Tensor* in[] = {first.tensor, &static_cast<const Tensor&>(rest)...};
+  return detail::apply_one(kOpDef<Op>, &attrs, in, first.where);
+}
+
+/// Calls an op with attributes.
+template <class Op, class... T>
+Tensor apply_with(const typename Op::Attrs& attrs, At first, const T&... rest) {
+  const Tensor* in[] = {first.tensor, &static_cast<const Tensor&>(rest)...};
+  return detail::apply_one(kOpDef<Op>, &attrs, in, first.where);
+}
+
+/// Calls an op of several outputs.
+template <class Op, class... T>
+absl::InlinedVector<Tensor, 2> apply_multi(const typename Op::Attrs& attrs, At first,
+                                           const T&... rest) {
+  const Tensor* in[] = {first.tensor, &static_cast<const Tensor&>(rest)...};
+  absl::InlinedVector<Tensor, 2> out;
+  detail::apply_all(kOpDef<Op>, &attrs, in, &out, first.where);
+  return out;
+}
+
+/// Throws ShapeError where infer() got another number of inputs than the op takes, or DTypeError
+/// where one of them is not float32 or float64: what most ops begin with.
+void require_inputs(const OpDoc& doc, Span<const Meta> in, size_t n);
+void require_floating(const OpDoc& doc, Span<const Meta> in);
+void require_same_dtype(const OpDoc& doc, Span<const Meta> in);
+
+}  // namespace ebb

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "ebb/core/dtype.h"
+#include "ebb/core/memory.h"
+#include "ebb/core/shape.h"
+
+namespace ebb {
+
+namespace detail {
+
+/// Header of an array: one pool block holds it, the sizes, the strides and, unless it is a view,
+/// the elements too. A view refers to the root: the array that holds the elements.
+struct ArrayRep : Block {
+  std::byte* data;
+  ArrayRep* root;  // null where this is the root
+  int64_t numel;
+  std::atomic<uint32_t> version;  // of a root: how often its elements were overwritten
+
+  DType dtype() const { return static_cast<DType>(tag0); }
+  int rank() const { return tag1; }
+  bool contiguous() const { return tag2 != 0; }
+  const int64_t* dims() const { return reinterpret_cast<const int64_t*>(this + 1); }
+  int64_t* dims() { return reinterpret_cast<int64_t*>(this + 1); }
+  const int64_t* strides() const { return dims() + rank(); }
+  int64_t* strides() { return dims() + rank(); }
+};
+static_assert(sizeof(ArrayRep) == 64);
+
+inline void destroy_array(ArrayRep* r) {
+  ArrayRep* root = r->root;
+  deallocate(r);
+  if (root != nullptr && release(root)) deallocate(root);
+}
+
+}  // namespace detail
+
+/// Element type and shape: what is known of an array before it exists.
+struct Meta {
+  DType dtype = DType::kFloat32;
+  Shape shape;
+
+  bool operator==(const Meta&) const = default;
+  /// "float32[2,3]"
+  std::string str() const;
+};
+
+/// A handle to a strided n-dimensional array; copies share the elements. It carries no gradient:
+/// that is `Tensor`. Strides count elements and may be 0 (broadcast) or negative.
+class Array {
+ public:
+  Array() = default;
+  Array(const Array& o) : rep_(o.rep_) {
+    if (rep_ != nullptr) detail::retain(rep_);
+  }
+  Array(Array&& o) noexcept : rep_(std::exchange(o.rep_, nullptr)) {}
+  Array& operator=(const Array& o) {
+    Array copy(o);
+    std::swap(rep_, copy.rep_);
+    return *this;
+  }
+  Array& operator=(Array&& o) noexcept {
+    std::swap(rep_, o.rep_);
+    return *this;
+  }
+  ~Array() {
+    if (rep_ != nullptr && detail::release(rep_)) detail::destroy_array(rep_);
+  }
+
+  /// Elements are not initialised. Throws MemoryError, and ShapeError on a negative size.
+  static Array empty(DType dtype, const Shape& shape);
+  static Array empty(const Meta& meta) { return empty(meta.dtype, meta.shape); }
+  /// Type and shape of `o`, contiguous, not initialised.
+  static Array empty_like(const Array& o);
+  static Array zeros(DType dtype, const Shape& shape);
+  /// Every element `value`, converted to `dtype`.
+  static Array full(DType dtype, const Shape& shape, double value);
+  static Array scalar(DType dtype, double value) { return full(dtype, {}, value); }
+  /// Contiguous copy of `values`; their count must be the shape's.
+  template <class T>
+  static Array of(const Shape& shape, Span<const T> values);
+  /// An array with type and shape but no elements: what a tape node keeps where its backward rule
+  /// needs only the shape.
+  static Array shape_only(const Array& o);
+
+  bool defined() const { return rep_ != nullptr; }
+  explicit operator bool() const { return defined(); }
+
+  DType dtype() const { return rep_->dtype(); }
+  int rank() const { return rep_->rank(); }
+  int64_t numel() const { return rep_->numel; }
+  int64_t size(int i) const { return rep_->dims()[i]; }
+  int64_t stride(int i) const { return rep_->strides()[i]; }
+  const int64_t* dims() const { return rep_->dims(); }
+  const int64_t* strides() const { return rep_->strides(); }
+  Shape shape() const { return Shape(rep_->dims(), static_cast<size_t>(rep_->rank())); }
+  Meta meta() const { return {dtype(), shape()}; }
+  /// Elements lie in row-major order without gaps.
+  bool is_contiguous() const { return rep_->contiguous(); }
+  bool has_data() const { return rep_->data != nullptr; }
+  bool same_shape(const Array& o) const {
+    if (rank() != o.rank()) return false;
+    for (int i = 0; i < rank(); ++i) {
+      if (size(i) != o.size(i)) return false;
+    }
+    return true;
+  }
+
+  /// First element, of the C++ type that matches dtype(). Throws DTypeError on another.
+  template <class T>
+  const T* data() const {
+    check_type(dtype_of<T>);
+    return reinterpret_cast<const T*>(rep_->data);
+  }
+  template <class T>
+  T* mutable_data() const {
+    check_type(dtype_of<T>);
+    return reinterpret_cast<T*>(rep_->data);
+  }
+  std::byte* raw() const { return rep_->data; }
+
+  /// A view of the same elements: `offset` in elements from this array's first. The caller answers
+  /// for its staying within the root.
+  Array view(const Shape& shape, const int64_t* strides, int64_t offset) const;
+  /// A view with row-major strides; this array must be contiguous and of as many elements.
+  Array view_as(const Shape& shape) const;
+
+  /// How often the elements were overwritten since the root was made.
+  uint32_t version() const { return root()->version.load(std::memory_order_relaxed); }
+  void bump_version() const {
+    auto& v = root()->version;
+    v.store(v.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  bool shares_storage(const Array& o) const { return root() == o.root(); }
+  /// This handle is the only one to elements that no view shares, so they may be reused.
+  bool is_unique() const { return rep_->root == nullptr && detail::is_unique(rep_); }
+
+  /// Element at `index` (one number a dimension, in range), as double.
+  double at(Span<const int64_t> index) const;
+  /// The only element, as double. Throws ShapeError where there is not exactly one.
+  double item() const;
+
+  detail::ArrayRep* rep() const { return rep_; }
+  /// Takes over the caller's reference.
+  static Array adopt(detail::ArrayRep* rep) {
+    Array a;
+    a.rep_ = rep;
+    return a;
+  }
+  detail::ArrayRep* release() { return std::exchange(rep_, nullptr); }
+
+ private:
+  detail::ArrayRep* root() const { return rep_->root != nullptr ? rep_->root : rep_; }
+  void check_type(DType want) const {
+    if (want != dtype()) throw_type(want);
+  }
+  [[noreturn]] void throw_type(DType want) const;
+
+  detail::ArrayRep* rep_ = nullptr;
+};
+
+/// Elements and shape as nested lists, the middle of long dimensions left out:
+/// "[[1, 2], [3, 4]] float32[2,2]".
+std::string to_string(const Array& a);
+
+template <class T>
+Array Array::of(const Shape& shape, Span<const T> values) {
+  Array a = empty(dtype_of<T>, shape);
+  if (a.numel() != static_cast<int64_t>(values.size())) {
+    throw ShapeError("array: " + std::to_string(values.size()) + " values do not fill " +
+                     shape.str());
+  }
+  if (!values.empty()) std::memcpy(a.raw(), values.data(), values.size() * sizeof(T));
+  return a;
+}
+
+}  // namespace ebb

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ebb/ops/elementwise.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "ebb/ops/convert.h"
+#include "ebb/ops/op_util.h"
+#include "ebb/ops/kernels/binary.h"
+#include "ebb/ops/kernels/strided.h"
+#include "ebb/ops/kernels/unary.h"
+
+namespace ebb {
+namespace ops {
+
+using kernels::Binary;
+
+namespace {
+
+// out = op(a, b) over the shape of `out`, which a and b broadcast to.
+void run_binary(Binary op, const Array& a, const Array& b, const Array& out) {
+  const kernels::BinaryFn fn = kernels::binary_fn(a.dtype(), op);
+  const auto n = static_cast<size_t>(out.numel());
+  if (a.is_contiguous() && b.is_contiguous() && a.numel() == out.numel() &&
+      b.numel() == out.numel()) {
+    fn(a.raw(), 1, b.raw(), 1, out.raw(), n);
+    return;
+  }
+  const Shape shape = out.shape();
+  int64_t sa[kMaxRank];
+  int64_t sb[kMaxRank];
+  broadcast_strides(a, shape, sa);
+  broadcast_strides(b, shape, sb);
+  const auto in_size = static_cast<ptrdiff_t>(size_of(a.dtype()));
+  const auto out_size = static_cast<ptrdiff_t>(size_of(out.dtype()));
+  kernels::for_each_row<3>(
+      static_cast<size_t>(shape.rank()), shape.data(), {out.strides(), sa, sb},
+      [&](const ptrdiff_t* at, size_t count, const ptrdiff_t* stride) {
+        fn(a.raw() + at[1] * in_size, stride[1], b.raw() + at[2] * in_size, stride[2],
+           out.raw() + at[0] * out_size, count);
+      });
+}
+
+// What all ops of two broadcast operands share.
+template <class Op>
+struct BinaryOp {
+  struct Attrs {};
+  static constexpr bool kElementwise = true;
+
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_inputs(Op::kDoc, in, 2);
+    require_same_dtype(Op::kDoc, in);
+    if (kernels::binary_fn(in[0].dtype, Op::kKernel) == nullptr) {
+      throw DTypeError(absl::StrCat(Op::kDoc.name, ": not defined for ", name_of(in[0].dtype)));
+    }
+    return {{in[0].dtype, broadcast(Op::kDoc, in[0].shape, in[1].shape)}};
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    run_binary(Op::kKernel, in[0], in[1], out[0]);
+  }
+};
+
+// Both operands had the shape and layout of the gradient, so that its kernel runs straight through.
+bool simple(const Saved& s, const Array& g) {
+  if (!g.is_contiguous()) return false;
+  for (int i = 0; i < 2; ++i) {
+    if (s.has_in_shape(i) && s.in_shape(i) != g.shape()) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+struct Add : BinaryOp<Add> {
+  static constexpr OpDoc kDoc{"add", "y = a + b, elementwise", "a:[...] b:[...] -> y:[...]"};
+  static constexpr Binary kKernel = Binary::kAdd;
+  static constexpr GradUses uses(int) { return {}; }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    return {s.needs(0) ? unbroadcast(s, g[0], 0) : Tensor(),
+            s.needs(1) ? unbroadcast(s, g[0], 1) : Tensor()};
+  }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    if (s.has_in_shape(0) || s.has_in_shape(1)) return run_rule(&backward, s, g, sink);
+    if (s.needs(0) && s.needs(1)) sink.add(0, g[0]);
+    sink.add(s.needs(1) ? 1 : 0, g.take(0));
+  }
+};
+EBB_OP(Add)
+
+struct Sub : BinaryOp<Sub> {
+  static constexpr OpDoc kDoc{"sub", "y = a - b, elementwise", "a:[...] b:[...] -> y:[...]"};
+  static constexpr Binary kKernel = Binary::kSub;
+  static constexpr GradUses uses(int) { return {}; }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    return {s.needs(0) ? unbroadcast(s, g[0], 0) : Tensor(),
+            s.needs(1) ? unbroadcast(s, -g[0], 1) : Tensor()};
+  }
+};
+EBB_OP(Sub)
+
+struct Mul : BinaryOp<Mul> {
+  static constexpr OpDoc kDoc{"mul", "y = a * b, elementwise", "a:[...] b:[...] -> y:[...]"};
+  static constexpr Binary kKernel = Binary::kMul;
+  static constexpr GradUses uses(int input) { return {.in = detail::bit(1 - input)}; }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    return {s.needs(0) ? unbroadcast(s, g[0] * s.in(1), 0) : Tensor(),
+            s.needs(1) ? unbroadcast(s, g[0] * s.in(0), 1) : Tensor()};
+  }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    if (!simple(s, g[0])) return run_rule(&backward, s, g, sink);
+    Array gy = g.take(0);
+    if (s.needs(0)) {
+      const Array& b = s.in_array(1);
+      // The gradient's own buffer serves the last of the results.
+      Array ga = s.needs(1) ? Array::empty_like(gy) : reuse_or_new(gy);
+      run_binary(Binary::kMul, gy, b, ga);
+      sink.add(0, std::move(ga));
+    }
+    if (s.needs(1)) {
+      Array gb = reuse_or_new(gy);
+      run_binary(Binary::kMul, gy, s.in_array(0), gb);
+      sink.add(1, std::move(gb));
+    }
+  }
+};
+EBB_OP(Mul)
+
+struct Div : BinaryOp<Div> {
+  static constexpr OpDoc kDoc{"div", "y = a / b, elementwise", "a:[...] b:[...] -> y:[...]"};
+  static constexpr Binary kKernel = Binary::kDiv;
+  static constexpr GradUses uses(int input) {
+    return input == 0 ? GradUses{.in = 0b10} : GradUses{.in = 0b10, .out = 0b1};
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Tensor ga = g[0] / s.in(1);
+    return {s.needs(0) ? unbroadcast(s, ga, 0) : Tensor(),
+            s.needs(1) ? unbroadcast(s, -ga * s.out(0), 1) : Tensor()};
+  }
+};
+EBB_OP(Div)
+
+struct Affine {
+  static constexpr OpDoc kDoc{"affine", "y = scale * x + shift, elementwise", "x:[...] -> y:[...]"};
+  static constexpr bool kElementwise = true;
+  struct Attrs {
+    double scale;
+    double shift;
+  };
+  static std::string describe(const Attrs& a) { return absl::StrCat(a.scale, "x+", a.shift); }
+  static constexpr GradUses uses(int) { return {}; }
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_inputs(kDoc, in, 1);
+    require_floating(kDoc, in);
+    return {in[0]};
+  }
+  static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
+    const Array x = contiguous(in[0]);
+    const auto& k = kernels::unary_kernels(kernels::Unary::kAffine);
+    const kernels::UnaryParams p{a.scale, a.shift};
+    const auto n = static_cast<size_t>(x.numel());
+    if (x.dtype() == kFloat32) {
+      k.forward32(x.data<float>(), out[0].mutable_data<float>(), n, p);
+    } else {
+      k.forward64(x.data<double>(), out[0].mutable_data<double>(), n, p);
+    }
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    return {affine(g[0], s.attrs<Attrs>().scale, 0)};
+  }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    // Keeps the structure of the gradient of a scaled weight.
+    sink.add(0, g.structured(0).scaled(s.attrs<Attrs>().scale));
+  }
+};
+EBB_OP(Affine)
+
+Promoted::Promoted(const Tensor& x, const Tensor& y, Where where) : a(x), b(y) {
+  const DType t = promote_types(x.dtype(), y.dtype());
+  a = to(x, t, where);
+  b = to(y, t, where);
+}
+
+Tensor scalar_for(const Tensor& x, double value) {
+  const bool fits = is_floating(x.dtype()) || (x.dtype() != kBool && value == std::floor(value));
+  return Tensor(Array::scalar(fits ? x.dtype() : kFloat32, value));
+}
+
+}  // namespace ops
+
+DType promote_types(DType a, DType b) {
+  if (a == b) return a;
+  // Rank of each DType in the order bool, uint8, int32, int64, float16, bfloat16, float32, float64.
+  constexpr int kWidth[kDTypeCount] = {6, 7, 3, 2, 1, 0, 4, 5};
+  const int wa = kWidth[static_cast<int>(a)];
+  const int wb = kWidth[static_cast<int>(b)];
+  if (wa + wb == 9 && (wa == 4 || wa == 5)) return kFloat32;  // the two 16-bit types
+  return wa > wb ? a : b;
+}
+
+namespace {
+
+template <class Op>
+Tensor binary(const Tensor& a, const Tensor& b, Where where) {
+  if (a.dtype() == b.dtype()) [[likely]] return apply<Op>(At(a, where), b);
+  const ops::Promoted p(a, b, where);
+  return apply<Op>(At(p.a, where), p.b);
+}
+
+using ops::scalar_for;
+
+Tensor scale_shift(At x, double scale, double shift) {
+  if (is_differentiable(x.tensor->dtype())) return affine(*x.tensor, scale, shift, x.where);
+  const Tensor scaled =
+      scale == 1 ? *x.tensor : mul(*x.tensor, scalar_for(*x.tensor, scale), x.where);
+  return shift == 0 ? scaled : add(scaled, scalar_for(scaled, shift), x.where);
+}
+
+}  // namespace
+
+Tensor add(const Tensor& a, const Tensor& b, Where where) { return binary<ops::Add>(a, b, where); }
+Tensor sub(const Tensor& a, const Tensor& b, Where where) { return binary<ops::Sub>(a, b, where); }
+Tensor mul(const Tensor& a, const Tensor& b, Where where) { return binary<ops::Mul>(a, b, where); }
+
+Tensor div(const Tensor& a, const Tensor& b, Where where) {
+  if (!is_integral(a.dtype()) || !is_integral(b.dtype())) return binary<ops::Div>(a, b, where);
+  return binary<ops::Div>(to(a, kFloat32, where), to(b, kFloat32, where), where);
+}
+
+Tensor affine(const Tensor& x, double scale, double shift, Where where) {
+  return apply_with<ops::Affine>({scale, shift}, At(x, where));
+}
+
+Tensor operator-(At x) { return scale_shift(x, -1, 0); }
+Tensor operator+(At a, At b) { return add(*a.tensor, *b.tensor, b.where); }
+Tensor operator-(At a, At b) { return sub(*a.tensor, *b.tensor, b.where); }
+Tensor operator*(At a, At b) { return mul(*a.tensor, *b.tensor, b.where); }
+Tensor operator/(At a, At b) { return div(*a.tensor, *b.tensor, b.where); }
+Tensor operator+(At a, double b) { return scale_shift(a, 1, b); }
+Tensor operator-(At a, double b) { return scale_shift(a, 1, -b); }
+Tensor operator*(At a, double b) { return scale_shift(a, b, 0); }
+Tensor operator/(At a, double b) {
+  if (is_differentiable(a.tensor->dtype())) return affine(*a.tensor, 1 / b, 0, a.where);
+  return div(*a.tensor, scalar_for(*a.tensor, b), a.where);
+}
+Tensor operator+(double a, At b) { return scale_shift(b, 1, a); }
+Tensor operator-(double a, At b) { return scale_shift(b, -1, a); }
+Tensor operator*(double a, At b) { return scale_shift(b, a, 0); }
+Tensor operator/(double a, At b) { return div(scalar_for(*b.tensor, a), *b.tensor, b.where); }
+
+}  // namespace ebb

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ebb/ops/kernels/dispatch.h"
+
+// Dense linear algebra on row-major float and double, one thread, any alignment. A leading dimension
+// counts elements from one row to the next and is at least the row's length; dims may be 0.
+// Everything is our own, large products too: called from several threads at once, Debian's serial
+// OpenBLAS hands two of them the same work space and returns wrong numbers (docs/design.md).
+namespace ebb::kernels {
+
+namespace detail {
+
+template <class T>
+struct GemmArgs {
+  bool ta, tb;
+  size_t m, n, k;
+  T alpha;
+  const T* a;
+  ptrdiff_t lda;
+  const T* b;
+  ptrdiff_t ldb;
+  T beta;
+  T* c;
+  ptrdiff_t ldc;
+};
+
+template <class T>
+struct BlasTable {
+  void (*gemm)(const GemmArgs<T>& g);
+  // y = alpha * A' x + beta * y with A [m,n]
+  void (*gemv_t)(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y);
+};
+struct BlasTables {
+  BlasTable<float> f32;
+  BlasTable<double> f64;
+};
+
+template <class T>
+struct VectorTable {
+  T (*dot)(const T* a, const T* b, size_t n);
+  // y = alpha * A x + beta * y with A [m,n]
+  void (*gemv_n)(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y);
+  void (*ger)(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda);
+};
+struct VectorTables {
+  VectorTable<float> f32;
+  VectorTable<double> f64;
+};
+
+extern constinit const Dispatch<BlasTables> blas;
+extern constinit const Dispatch<VectorTables> blas_vector;
+
+template <class T, class Tables>
+const auto& of_type(const Tables& t) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return t.f32;
+  } else {
+    return t.f64;
+  }
+}
+
+}  // namespace detail
+
+/// C = alpha * op(A) op(B) + beta * C with op(A) [m,k], op(B) [k,n], C [m,n]; op transposes where
+/// `ta` or `tb` says so, so A is stored as [m,k] or [k,m] with rows `lda` apart. With beta = 0, C is
+/// written and not read; with alpha = 0 or k = 0, A and B are not read. C overlaps neither.
+template <class T>
+void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
+          const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
+  if (m <= 0 || n <= 0) return;
+  detail::of_type<T>(*detail::blas).gemm({ta, tb, static_cast<size_t>(m), static_cast<size_t>(n),
+                                          static_cast<size_t>(k), alpha, a, lda, b, ldb, beta, c,
+                                          ldc});
+}
+
+/// y = alpha * op(A) x + beta * y with A stored as [m,n]: x is [n] and y [m], or the other way round
+/// with `ta`. With beta = 0, y is written and not read. y overlaps neither.
+template <class T>
+void gemv(bool ta, int64_t m, int64_t n, T alpha, const T* a, int64_t lda, const T* x, T beta,
+          T* y) {
+  const auto rows = static_cast<size_t>(m);
+  const auto cols = static_cast<size_t>(n);
+  if (ta) {
+    detail::of_type<T>(*detail::blas).gemv_t(rows, cols, alpha, a, lda, x, beta, y);
+  } else {
+    detail::of_type<T>(*detail::blas_vector).gemv_n(rows, cols, alpha, a, lda, x, beta, y);
+  }
+}
+
+/// A += alpha * u v' with u [m], v [n], A [m,n].
+template <class T>
+void ger(int64_t m, int64_t n, T alpha, const T* u, const T* v, T* a, int64_t lda) {
+  detail::of_type<T>(*detail::blas_vector)
+      .ger(static_cast<size_t>(m), static_cast<size_t>(n), alpha, u, v, a, lda);
+}
+
+/// Sum of a[i] * b[i], i < n; pairwise over blocks, as the sums of reduce.h.
+template <class T>
+T dot(const T* a, const T* b, size_t n) {
+  return detail::of_type<T>(*detail::blas_vector).dot(a, b, n);
+}
+
+}  // namespace ebb::kernels

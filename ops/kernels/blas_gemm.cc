@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "ebb/ops/kernels/blas.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ebb/ops/kernels/blas_gemm.cc"
+#include "hwy/foreach_target.h"
+// foreach_target comes first: it includes this file once for each target.
+#include "ebb/ops/kernels/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ebb::kernels::HWY_NAMESPACE {
+namespace {
+
+// A block of C is computed in registers: kRows rows of kVectors vectors, of which the last may be
+// partial. A is read one value at a time, wherever it lies; B a row of the block at a time.
+template <class T>
+struct Block {
+  size_t k;
+  ptrdiff_t a_row, a_col;  // strides of op(A)
+  ptrdiff_t b_row;         // stride of op(B) between its rows
+  T alpha, beta;
+  ptrdiff_t ldc;
+  size_t last;  // lanes of the last vector that exist, where that is partial
+};
+
+template <class T>
+using MicroFn = void (*)(const Block<T>& g, const T* a, const T* b, T* c);
+
+// Few accumulators would wait for each other's latency, so k is then split into chains.
+template <size_t kRows, size_t kVectors>
+inline constexpr size_t kChains = kRows * kVectors >= 6 ? 1 : kRows * kVectors >= 3 ? 2 : 4;
+
+template <class D, size_t kRows, size_t kVectors, bool kPartial, typename T = hn::TFromD<D>>
+HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
+  using V = hn::Vec<D>;
+  constexpr size_t kN = kLanes<D>;
+  constexpr size_t kC = kChains<kRows, kVectors>;
+  constexpr bool kMaskB = kPartial && kMaskedMemory<T>;
+  const D d;
+  const auto mask = hn::FirstN(d, kPartial ? g.last : kN);
+  V acc[kC][kRows][kVectors];
+  for (size_t s = 0; s < kC; ++s) {
+    for (size_t r = 0; r < kRows; ++r) {
+      for (size_t v = 0; v < kVectors; ++v) acc[s][r][v] = hn::Zero(d);
+    }
+  }
+  const auto step = [&](V(&to)[kRows][kVectors]) HWY_ATTR {
+    V row[kVectors];
+    for (size_t v = 0; v < kVectors; ++v) {
+      row[v] = kMaskB && v + 1 == kVectors ? hn::MaskedLoad(mask, d, b + v * kN)
+                                           : hn::LoadU(d, b + v * kN);
+    }
+    for (size_t r = 0; r < kRows; ++r) {
+      const V x = hn::Set(d, a[static_cast<ptrdiff_t>(r) * g.a_row]);
+      for (size_t v = 0; v < kVectors; ++v) to[r][v] = hn::MulAdd(x, row[v], to[r][v]);
+    }
+    a += g.a_col;
+    b += g.b_row;
+  };
+  size_t p = 0;
+  for (; p + kC <= g.k; p += kC) {
+    for (size_t s = 0; s < kC; ++s) step(acc[s]);
+  }
+  for (; p < g.k; ++p) step(acc[0]);
+
+  const V alpha = hn::Set(d, g.alpha);
+  const V beta = hn::Set(d, g.beta);
+  for (size_t r = 0; r < kRows; ++r, c += g.ldc) {
+    for (size_t v = 0; v < kVectors; ++v) {
+      V x = acc[0][r][v];
+      for (size_t s = 1; s < kC; ++s) x = hn::Add(x, acc[s][r][v]);
+      x = hn::Mul(x, alpha);
+      T* to = c + v * kN;
+      if (kPartial && v + 1 == kVectors) {
+        if (g.beta != 0) x = hn::MulAdd(beta, load_n(d, to, g.last), x);
+        store_n(x, d, to, g.last);
+      } else {
+        if (g.beta != 0) x = hn::MulAdd(beta, hn::LoadU(d, to), x);
+        hn::StoreU(x, d, to);
+      }
+    }
+  }
+}
+
+#if HWY_TARGET == HWY_AVX3
+constexpr size_t kMaxRows2 = 8;  // rows of a block two vectors wide; 32 registers
+constexpr size_t kMaxRows1 = 8;
+#elif HWY_TARGET == HWY_SCALAR
+constexpr size_t kMaxRows2 = 4;
+constexpr size_t kMaxRows1 = 4;
+#else
+constexpr size_t kMaxRows2 = 6;
+constexpr size_t kMaxRows1 = 8;
+#endif
+
+template <class D, size_t kVectors, bool kPartial, size_t... kRow>
+constexpr auto micros(std::index_sequence<kRow...>) {
+  return std::array<MicroFn<hn::TFromD<D>>, sizeof...(kRow)>{
+      micro<D, kRow + 1, kVectors, kPartial>...};
+}
+// By rows - 1.
+template <class D, size_t kVectors, bool kPartial, size_t kRows>
+inline constexpr auto kMicros =
+    micros<D, kVectors, kPartial>(std::make_index_sequence<kRows>());
+
+// A strip of columns of C, and the kernels that compute it.
+template <class T>
+struct Strip {
+  size_t width;    // columns
+  size_t padded;   // columns that the kernels' vectors cover
+  size_t last;     // columns in the last vector
+  bool partial;
+  const MicroFn<T>* fn;
+  size_t max_rows;
+};
+
+// A strip narrower than a vector, with the shortest vector that holds it.
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE Strip<T> narrow_strip(D, size_t cols) {
+  constexpr size_t kN = kLanes<D>;
+  if constexpr (kN * sizeof(T) > 16) {
+    if (cols <= kN / 2) return narrow_strip(hn::Half<D>(), cols);
+  }
+  return {cols, kN, cols, cols < kN, kMicros<D, 1, true, kMaxRows1>.data(), kMaxRows1};
+}
+
+// The next strip of the m x cols part of C that is left.
+template <class T>
+HWY_INLINE Strip<T> next_strip(size_t m, size_t cols) {
+  using D = hn::ScalableTag<T>;
+  constexpr size_t kN = kLanes<D>;
+  if (m == 1 && cols >= 8 * kN) {
+    return {8 * kN, 8 * kN, kN, false, kMicros<D, 8, false, 1>.data(), 1};
+  }
+  if (m <= 2 && cols >= 4 * kN) {
+    return {4 * kN, 4 * kN, kN, false, kMicros<D, 4, false, 2>.data(), 2};
+  }
+  if (cols >= 2 * kN) {
+    return {2 * kN, 2 * kN, kN, false, kMicros<D, 2, false, kMaxRows2>.data(), kMaxRows2};
+  }
+  if (cols > kN) {
+    return {cols, 2 * kN, cols - kN, true, kMicros<D, 2, true, kMaxRows2>.data(), kMaxRows2};
+  }
+  if (cols == kN) return {kN, kN, kN, false, kMicros<D, 1, false, kMaxRows1>.data(), kMaxRows1};
+  return narrow_strip(D(), cols);
+}
+
+// ---- packing of a strip of op(B): rows of `padded` values, of which `width` exist ----
+
+template <class T>
+HWY_INLINE void pack_rows(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
+                          T* to) {
+  const hn::ScalableTag<T> d;
+  for (size_t p = 0; p < k; ++p, b += ldb, to += padded) {
+    map<1>(d, width, to, [=](auto t, size_t i) HWY_ATTR { return hn::LoadU(t, b + i); });
+    for (size_t j = width; j < padded; ++j) to[j] = 0;
+  }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// Transposes a block of 128-bit vectors: 4 x 4 float or 2 x 2 double.
+HWY_INLINE void transpose_block(const float* b, ptrdiff_t ldb, float* to, size_t padded) {
+  const Capped<float, 4> d;
+  const Capped<double, 2> pairs;
+  const auto r0 = hn::LoadU(d, b);
+  const auto r1 = hn::LoadU(d, b + ldb);
+  const auto r2 = hn::LoadU(d, b + 2 * ldb);
+  const auto r3 = hn::LoadU(d, b + 3 * ldb);
+  const auto lo01 = hn::BitCast(pairs, hn::InterleaveLower(d, r0, r1));
+  const auto lo23 = hn::BitCast(pairs, hn::InterleaveLower(d, r2, r3));
+  const auto hi01 = hn::BitCast(pairs, hn::InterleaveUpper(d, r0, r1));
+  const auto hi23 = hn::BitCast(pairs, hn::InterleaveUpper(d, r2, r3));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, lo01, lo23)), d, to);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, lo01, lo23)), d, to + padded);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, hi01, hi23)), d, to + 2 * padded);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, hi01, hi23)), d, to + 3 * padded);
+}
+HWY_INLINE void transpose_block(const double* b, ptrdiff_t ldb, double* to, size_t padded) {
+  const Capped<double, 2> d;
+  const auto r0 = hn::LoadU(d, b);
+  const auto r1 = hn::LoadU(d, b + ldb);
+  hn::StoreU(hn::InterleaveLower(d, r0, r1), d, to);
+  hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + padded);
+}
+template <class T>
+inline constexpr size_t kTile = 16 / sizeof(T);
+#else
+template <class T>
+HWY_INLINE void transpose_block(const T* b, ptrdiff_t, T* to, size_t) {
+  *to = *b;
+}
+template <class T>
+inline constexpr size_t kTile = 1;
+#endif
+
+// From B as it is stored, transposed: row j of b is column j of the strip.
+template <class T>
+HWY_INLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
+                                T* to) {
+  constexpr size_t kB = kTile<T>;
+  size_t j = 0;
+  for (; j + kB <= width; j += kB) {
+    const T* from = b + static_cast<ptrdiff_t>(j) * ldb;
+    size_t p = 0;
+    for (; p + kB <= k; p += kB) transpose_block(from + p, ldb, to + p * padded + j, padded);
+    for (; p < k; ++p) {
+      for (size_t q = 0; q < kB; ++q) {
+        to[p * padded + j + q] = from[static_cast<ptrdiff_t>(q) * ldb + static_cast<ptrdiff_t>(p)];
+      }
+    }
+  }
+  for (; j < width; ++j) {
+    const T* from = b + static_cast<ptrdiff_t>(j) * ldb;
+    for (size_t p = 0; p < k; ++p) to[p * padded + j] = from[p];
+  }
+  for (; j < padded; ++j) {
+    for (size_t p = 0; p < k; ++p) to[p * padded + j] = 0;
+  }
+}
+
+constexpr size_t kDepth = 256;  // of k at a time: a strip of op(B) so deep stays in the L1 cache
+
+template <class T>
+void scale_matrix(size_t m, size_t n, T beta, T* c, ptrdiff_t ldc) {
+  for (size_t i = 0; i < m; ++i, c += ldc) {
+    for (size_t j = 0; j < n; ++j) c[j] = beta == 0 ? T{0} : beta * c[j];
+  }
+}
+
+template <class T>
+void gemm(const detail::GemmArgs<T>& g) {
+  if (g.k == 0 || g.alpha == 0) return scale_matrix(g.m, g.n, g.beta, g.c, g.ldc);
+  if (g.tb && !g.ta && g.m <= 4) {
+    const auto gemv_n = detail::of_type<T>(*detail::blas_vector).gemv_n;
+    for (size_t i = 0; i < g.m; ++i) {
+      const auto row = static_cast<ptrdiff_t>(i);
+      gemv_n(g.n, g.k, g.alpha, g.b, g.ldb, g.a + row * g.lda, g.beta, g.c + row * g.ldc);
+    }
+    return;
+  }
+  constexpr size_t kMaxWidth = 2 * kLanes<hn::ScalableTag<T>>;
+  HWY_ALIGN T packed[kDepth * kMaxWidth];
+  Block<T> block;
+  block.a_row = g.ta ? 1 : g.lda;
+  block.a_col = g.ta ? g.lda : 1;
+  block.alpha = g.alpha;
+  block.ldc = g.ldc;
+  const size_t parts = (g.k + kDepth - 1) / kDepth;
+  size_t done = 0;
+  for (size_t part = 0; part < parts; ++part) {
+    block.k = (g.k - done) / (parts - part);
+    block.beta = part == 0 ? g.beta : T{1};
+    const auto first = static_cast<ptrdiff_t>(done);
+    const T* a = g.a + first * block.a_col;
+    const T* b = g.b + (g.tb ? first : first * g.ldb);
+    T* c = g.c;
+    for (size_t j = 0; j < g.n;) {
+      const Strip<T> strip = next_strip<T>(g.m, g.n - j);
+      const T* rows = b;
+      block.b_row = g.ldb;
+      if (g.tb || (strip.partial && !kMaskedMemory<T>)) {
+        if (g.tb) {
+          pack_transposed(b, g.ldb, block.k, strip.width, strip.padded, packed);
+        } else {
+          pack_rows(b, g.ldb, block.k, strip.width, strip.padded, packed);
+        }
+        rows = packed;
+        block.b_row = static_cast<ptrdiff_t>(strip.padded);
+      }
+      block.last = strip.last;
+      size_t blocks = (g.m + strip.max_rows - 1) / strip.max_rows;
+      for (size_t i = 0; i < g.m; --blocks) {
+        const size_t height = (g.m - i) / blocks;
+        const auto row = static_cast<ptrdiff_t>(i);
+        strip.fn[height - 1](block, a + row * block.a_row, rows, c + row * g.ldc);
+        i += height;
+      }
+      b += g.tb ? static_cast<ptrdiff_t>(strip.width) * g.ldb : static_cast<ptrdiff_t>(strip.width);
+      c += strip.width;
+      j += strip.width;
+    }
+    done += block.k;
+  }
+}
+
+template <class T>
+void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
+  gemm<T>({false, false, 1, n, m, alpha, x, 1, a, lda, beta, y, 1});
+}
+
+constexpr detail::BlasTables kTables{{gemm<float>, gemv_t<float>}, {gemm<double>, gemv_t<double>}};
+
+}  // namespace
+
+const detail::BlasTables* blas_tables() { return &kTables; }
+
+}  // namespace ebb::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ebb::kernels {
+
+HWY_EXPORT(blas_tables);
+
+constinit const Dispatch<detail::BlasTables> detail::blas{
+    [] { return HWY_DYNAMIC_DISPATCH(blas_tables)(); }};
+
+}  // namespace ebb::kernels
+#endif

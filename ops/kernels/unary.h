@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ebb/ops/kernels/dispatch.h"
+
+// Elementwise functions of one variable and their derivatives.
+namespace ebb::kernels {
+
+// One line for each function:
+//   name, what its derivative reads, error in float32 and float64   y = f(x); a, b: the parameters.
+//
+// The errors are the largest measured on any instruction set, in units in the last place of the
+// exact value, and are upheld by the test: float32 over a sweep of all bit patterns, float64 over
+// points of every exponent and near every boundary. Results below the smallest normal number are
+// within 64 of the smallest denormal.
+//   (c)  That many ulp of the value, or as many of the change when x moves by one ulp, whichever is
+//        larger: a rounding of the argument is magnified by the function itself.
+//
+// A derivative is within a few ulp of itself, except where it is a difference that may cancel (the
+// ones that read the output, gelu, silu, mish): there within a few ulp of 1.
+//
+// NaN gives NaN everywhere but in x^0 = 1, in the value; at +-infinity the limit. Where f has a
+// kink, the derivative is PyTorch's choice, noted here.
+//
+// To add a function: a line here and a struct of the same name in the .cc of that group.
+// clang-format off
+
+// Arithmetic, rounding and piecewise linear functions: unary_basic.cc.
+#define EBB_UNARY_BASIC(OP)                                                                                \
+  OP(Neg,        kNothing, 0,   0)    /* -x                                                              */ \
+  OP(Abs,        kInput,   0,   0)    /* |x|; f'(0) = 0                                                  */ \
+  OP(Sign,       kNothing, 0,   0)    /* -1, 0 or 1; f' = 0                                              */ \
+  OP(Square,     kInput,   0.5, 0.5)  /* x^2                                                             */ \
+  OP(Sqrt,       kOutput,  0.5, 0.5)  /* sqrt(x)                                                         */ \
+  OP(Rsqrt,      kOutput,  1.5, 1.5)  /* 1 / sqrt(x)                                                     */ \
+  OP(Reciprocal, kOutput,  0.5, 0.5)  /* 1 / x                                                           */ \
+  OP(Relu,       kOutput,  0,   0)    /* max(x, 0); f'(0) = 0                                            */ \
+  OP(LeakyRelu,  kInput,   0.5, 0.5)  /* x > 0 ? x : a x; f'(0) = a                                      */ \
+  OP(Hardtanh,   kInput,   0,   0)    /* x clamped to [a, b]; f'(a) = f'(b) = 0                          */ \
+  OP(Clamp,      kInput,   0,   0)    /* min(max(x, a), b); f'(a) = f'(b) = 1                            */ \
+  OP(Softshrink, kInput,   0.5, 0.5)  /* x - a above a, x + a below -a, else 0; f'(a) = f'(-a) = 0       */ \
+  OP(Hardshrink, kInput,   0,   0)    /* x where |x| > a, else 0; f'(a) = f'(-a) = 0                     */ \
+  OP(Softsign,   kInput,   1,   1)    /* x / (1 + |x|)                                                   */ \
+  OP(Affine,     kNothing, 1,   1)    /* a x + b (c)                                                     */ \
+  OP(Floor,      kNothing, 0,   0)    /* f' = 0, as of the next three                                    */ \
+  OP(Ceil,       kNothing, 0,   0)                                                                         \
+  OP(Round,      kNothing, 0,   0)    /* to the nearest integer, halves to the even one                  */ \
+  OP(Trunc,      kNothing, 0,   0)
+
+// Exponential, logarithm and what is made of them: unary_exp.cc.
+#define EBB_UNARY_EXP(OP)                                                                                  \
+  OP(Exp,        kOutput,  9, 9)  /* e^x                                                                 */ \
+  OP(Exp2,       kOutput,  9, 9)  /* 2^x                                                                 */ \
+  OP(Expm1,      kOutput,  9, 9)  /* e^x - 1                                                             */ \
+  OP(Log,        kInput,   9, 9)  /* ln(x)                                                               */ \
+  OP(Log1p,      kInput,   9, 9)  /* ln(1 + x)                                                           */ \
+  OP(Tanh,       kOutput,  9, 9)                                                                           \
+  OP(Sigmoid,    kOutput,  9, 9)  /* 1 / (1 + e^-x)                                                      */ \
+  OP(LogSigmoid, kInput,   9, 9)  /* -ln(1 + e^-x)                                                       */ \
+  OP(Softplus,   kInput,   9, 9)  /* ln(1 + e^(a x)) / a; x where a x > b                                */ \
+  OP(Silu,       kInput,   9, 9)  /* x sigmoid(x)                                                        */ \
+  OP(Mish,       kInput,   9, 9)  /* x tanh(ln(1 + e^x)): D. Misra, 2019                                 */ \
+  OP(Elu,        kInput,   9, 9)  /* x > 0 ? x : a (e^x - 1); f'(0) = a                                  */ \
+  OP(Selu,       kInput,   9, 9)  /* elu, scaled: G. Klambauer et al., 2017; f'(0) = 1.758...            */ \
+  OP(Erf,        kInput,   9, 9)  /* 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x             */ \
+  OP(Erfc,       kInput,   9, 9)  /* 1 - erf(x)                                                          */ \
+  OP(Gelu,       kInput,   9, 9)  /* x Phi(x), Phi the normal distribution's: Hendrycks and Gimpel, 2016 */ \
+  OP(GeluTanh,   kInput,   9, 9)  /* x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) (c)               */
+
+// Functions whose float32 form computes in double: unary_double.cc.
+#define EBB_UNARY_DOUBLE(OP)                                                                               \
+  OP(Sin,        kInput,   9, 9)                                                                           \
+  OP(Cos,        kInput,   9, 9)                                                                           \
+  OP(Tan,        kOutput,  9, 9)                                                                           \
+  OP(Asin,       kInput,   9, 9)                                                                           \
+  OP(Acos,       kInput,   9, 9)                                                                           \
+  OP(Atan,       kInput,   9, 9)                                                                           \
+  OP(Sinh,       kInput,   9, 9)                                                                           \
+  OP(Cosh,       kInput,   9, 9)                                                                           \
+  OP(Asinh,      kInput,   9, 9)                                                                           \
+  OP(Acosh,      kInput,   9, 9)                                                                           \
+  OP(Atanh,      kInput,   9, 9)                                                                           \
+  OP(Log2,       kInput,   9, 9)                                                                           \
+  OP(Log10,      kInput,   9, 9)                                                                           \
+  OP(PowScalar,  kInput,   9, 9)  /* x^a; a = 0, 1, 2, 3, -1, 1/2 by multiplication, division and root  */
+// clang-format on
+
+#define EBB_UNARY_OPS(OP) EBB_UNARY_BASIC(OP) EBB_UNARY_EXP(OP) EBB_UNARY_DOUBLE(OP)
+
+/// Unary::kExp and so on, one for each line above.
+enum class Unary : uint8_t {
+#define EBB_UNARY_ENUM(name, reads, ulp32, ulp64) k##name,
+  EBB_UNARY_OPS(EBB_UNARY_ENUM)
+#undef EBB_UNARY_ENUM
+      kCount
+};
+inline constexpr int kUnaryCount = static_cast<int>(Unary::kCount);
+
+enum class UnaryReads : uint8_t { kNothing, kInput, kOutput };
+
+struct UnaryInfo {
+  const char* name;  ///< as in the list: "Exp"
+  UnaryReads reads;  ///< which of x and y the derivative reads
+  double ulp32;      ///< bound on the error in float32, see above
+  double ulp64;      ///< and in float64
+};
+
+namespace detail {
+inline constexpr UnaryInfo kUnaryInfo[] = {
+#define EBB_UNARY_INFO(name, reads, ulp32, ulp64) {#name, UnaryReads::reads, ulp32, ulp64},
+    EBB_UNARY_OPS(EBB_UNARY_INFO)
+#undef EBB_UNARY_INFO
+};
+}  // namespace detail
+
+constexpr const UnaryInfo& unary_info(Unary op) { return detail::kUnaryInfo[static_cast<int>(op)]; }
+constexpr bool backward_reads_input(Unary op) { return unary_info(op).reads == UnaryReads::kInput; }
+constexpr bool backward_reads_output(Unary op) {
+  return unary_info(op).reads == UnaryReads::kOutput;
+}
+
+/// The parameters of the functions that have any.
+struct UnaryParams {
+  double a = 0;
+  double b = 0;
+};
+
+/// y[i] = f(x[i]) for i < n. y may be x; other overlaps are not allowed.
+using UnaryFn32 = void (*)(const float* x, float* y, size_t n, const UnaryParams& p);
+using UnaryFn64 = void (*)(const double* x, double* y, size_t n, const UnaryParams& p);
+
+/// dx[i] = g[i] f'(x[i]) for i < n, where y[i] = f(x[i]). Of x and y, those that are not read
+/// (`backward_reads_input`, `backward_reads_output`) may be null. dx may be any of the others; no
+/// other overlap is allowed. Where f' is 0 by definition, dx is 0 even if g is not finite.
+using UnaryBwd32 = void (*)(const float* g, const float* x, const float* y, float* dx, size_t n,
+                            const UnaryParams& p);
+using UnaryBwd64 = void (*)(const double* g, const double* x, const double* y, double* dx, size_t n,
+                            const UnaryParams& p);
+
+/// Pointers need only the alignment of their element. An element's result depends on nothing but
+/// the element: neither its place nor n nor its neighbours.
+struct UnaryKernels {
+  UnaryFn32 forward32;
+  UnaryFn64 forward64;
+  UnaryBwd32 backward32;
+  UnaryBwd64 backward64;
+};
+
+namespace detail {
+#define EBB_UNARY_ONE(name, reads, ulp32, ulp64) +1
+inline constexpr int kUnaryBasicCount = EBB_UNARY_BASIC(EBB_UNARY_ONE);
+inline constexpr int kUnaryExpCount = EBB_UNARY_EXP(EBB_UNARY_ONE);
+inline constexpr int kUnaryDoubleCount = EBB_UNARY_DOUBLE(EBB_UNARY_ONE);
+#undef EBB_UNARY_ONE
+
+template <int kCount>
+struct UnaryTable {
+  UnaryKernels ops[kCount];
+};
+extern constinit const Dispatch<UnaryTable<kUnaryBasicCount>> unary_basic;
+extern constinit const Dispatch<UnaryTable<kUnaryExpCount>> unary_exp;
+extern constinit const Dispatch<UnaryTable<kUnaryDoubleCount>> unary_double;
+}  // namespace detail
+
+/// The kernels of `op` for this machine.
+inline const UnaryKernels& unary_kernels(Unary op) {
+  int i = static_cast<int>(op);
+  if (i < detail::kUnaryBasicCount) return detail::unary_basic->ops[i];
+  i -= detail::kUnaryBasicCount;
+  if (i < detail::kUnaryExpCount) return detail::unary_exp->ops[i];
+  return detail::unary_double->ops[i - detail::kUnaryExpCount];
+}
+
+}  // namespace ebb::kernels
