@@ -73,31 +73,80 @@ void catch_up(const OpDef& def, const void* attrs, Inputs in) {
   }
 }
 
-// True where a node has to be recorded; also serves deferred updates, for it looks at every edge.
-bool look_at_edges(const OpDef& def, const void* attrs, Inputs in) {
-  bool any = false;
-  for (const Tensor* t : in) {
-    const Node* n = t->edge().node();
+// What recording has to know of the inputs.
+struct Tracked {
+  bool any = false;     // one of them requires a gradient
+  uint32_t first = 0;   // which of inputs 0 and 1 do, as bits
+  uint64_t seq = 0;     // the largest of their nodes'
+};
+
+Tracked look_at_edges(const OpDef& def, const void* attrs, Inputs in) {
+  Tracked t;
+  for (size_t i = 0; i < in.size(); ++i) {
+    const Node* n = in[i]->edge().node();
     if (n == nullptr) continue;
-    any = true;
+    t.any = true;
+    t.first |= i < 2 ? 1u << i : 0u;
+    t.seq = std::max(t.seq, n->seq);
     if ((n->flags() & Node::kLazy) != 0) [[unlikely]] catch_up(def, attrs, in);
   }
-  return any && tls_tape.grad_enabled && def.backward != nullptr;
+  return t;
 }
 
 constexpr size_t align16(size_t n) { return (n + 15) & ~size_t{15}; }
 
-Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> out, Where where) {
-  if (in.size() > UINT16_MAX) {
-    throw ValueError(absl::StrCat(def.doc.name, ": ", in.size(), " inputs are more than ",
-                                  UINT16_MAX));
-  }
+// Saves a value with its version at place `at` of a node.
+inline void save(Node* n, size_t at, const Array& a) {
+  new (&n->saved()[at]) Array(a);
+  n->versions()[at] = a.version();
+}
+
+inline void save_nothing(Node* n, size_t at) {
+  new (&n->saved()[at]) Array;
+  n->versions()[at] = 0;
+}
+
+// Enters the op in the tape. `alike`: it is elementwise and no input was broadcast.
+Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> out,
+             const Tracked& tracked, bool alike, Where where) {
   const size_t n_in = in.size();
+  if (n_in > UINT16_MAX) {
+    throw ValueError(absl::StrCat(def.doc.name, ": ", n_in, " inputs are more than ", UINT16_MAX));
+  }
+  GradUses uses = def.pair_uses[tracked.first];
+  for (size_t i = 2; i < n_in; ++i) {
+    if (in[i]->edge()) uses |= def.uses(static_cast<int>(i));
+  }
+  // All that may run out of memory comes before the node holds anything.
+  absl::InlinedVector<Array, 2> shapes;
+  if (def.saves_in && (uses.shapes != 0 || (def.elementwise && !alike))) {
+    shapes.resize(n_in);
+    for (size_t i = 0; i < n_in; ++i) {
+      const Array& a = in[i]->value();
+      const uint64_t b = bit(static_cast<int>(i));
+      if (!a.defined() || (uses.in & b) != 0) continue;
+      if ((uses.shapes & b) != 0 || (def.elementwise && !a.same_shape(out[0]))) {
+        shapes[i] = Array::shape_only(a);
+      }
+    }
+  }
   const size_t n_saved = (def.saves_in ? n_in : 0) + (def.saves_out ? out.size() : 0);
   const size_t fixed = sizeof(Node) + n_in * sizeof(Edge) +
                        n_saved * (sizeof(Array) + sizeof(uint32_t));
   const size_t bytes = def.attrs_size == 0 ? fixed : align16(fixed) + def.attrs_size;
   auto* n = static_cast<Node*>(allocate(bytes));
+  n->n_inputs = static_cast<uint16_t>(n_in);
+  n->n_saved = static_cast<uint16_t>(n_saved);
+  if (def.copy_attrs != nullptr) {
+    try {
+      def.copy_attrs(n->attrs(), attrs);
+    } catch (...) {
+      deallocate(n);
+      throw;
+    }
+  } else if (def.attrs_size != 0) {
+    std::memcpy(n->attrs(), attrs, def.attrs_size);
+  }
   n->kind = BlockKind::kNode;
   n->tag0 = 0;
   n->tag3 = static_cast<uint16_t>(out.size());
@@ -105,72 +154,35 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
   n->where = tls_tape.playing_graph ? tls_tape.where : where;
   n->extras = nullptr;
   n->slot = 0;
-  n->n_inputs = static_cast<uint16_t>(n_in);
-  n->n_saved = static_cast<uint16_t>(n_saved);
+  n->seq = tls_tape.clock = std::max(tls_tape.clock, tracked.seq) + 1;
 
-  // Saving may run out of memory: the counters tell what there is to undo.
-  size_t edges_made = 0;
-  size_t saved_made = 0;
-  const auto undo = [&] {
-    for (size_t i = 0; i < edges_made; ++i) n->edges()[i].~Edge();
-    for (size_t i = 0; i < saved_made; ++i) n->saved()[i].~Array();
-    deallocate(n);
-  };
-  try {
-    // What the gradients that will be wanted are going to read.
-    uint64_t seq = tls_tape.clock;
-    GradUses uses;
-    for (; edges_made < n_in; ++edges_made) {
-      const Edge& e = in[edges_made]->edge();
-      new (&n->edges()[edges_made]) Edge(e);
-      if (!e) continue;
-      seq = std::max(seq, e.node()->seq);
-      const GradUses u = def.uses(static_cast<int>(edges_made));
-      uses.in |= u.in;
-      uses.out |= u.out;
-      uses.shapes |= u.shapes;
-    }
-    n->seq = seq + 1;
-
-    Array* saved = n->saved();
-    uint32_t* versions = n->versions();
-    const auto save = [&](const Array& a, bool value, bool shape) {
-      const size_t at = saved_made;
-      versions[at] = 0;
-      if (value && a.defined()) {
-        new (&saved[at]) Array(a);
-        versions[at] = a.version();
-      } else if (shape && a.defined()) {
-        new (&saved[at]) Array(Array::shape_only(a));
+  for (size_t i = 0; i < n_in; ++i) new (&n->edges()[i]) Edge(in[i]->edge());
+  size_t at = 0;
+  if (def.saves_in) {
+    for (; at < n_in; ++at) {
+      const Array& a = in[at]->value();
+      if ((uses.in & bit(static_cast<int>(at))) != 0 && a.defined()) {
+        save(n, at, a);
       } else {
-        new (&saved[at]) Array;
-      }
-      ++saved_made;
-    };
-    if (def.saves_in) {
-      for (size_t i = 0; i < n_in; ++i) {
-        const Array& a = in[i]->value();
-        const uint64_t b = bit(static_cast<int>(i));
-        save(a, (uses.in & b) != 0,
-             (uses.shapes & b) != 0 || (def.elementwise && !a.same_shape(out[0])));
+        save_nothing(n, at);
+        if (!shapes.empty()) n->saved()[at] = std::move(shapes[at]);
       }
     }
-    if (def.saves_out) {
-      for (size_t j = 0; j < out.size(); ++j) {
-        save(out[j], (uses.out & bit(static_cast<int>(j))) != 0, false);
-      }
-    }
-    if (def.copy_attrs != nullptr) {
-      def.copy_attrs(n->attrs(), attrs);
-    } else if (def.attrs_size != 0) {
-      std::memcpy(n->attrs(), attrs, def.attrs_size);
-    }
-  } catch (...) {
-    undo();
-    throw;
   }
-  tls_tape.clock = n->seq;
+  if (def.saves_out) {
+    for (size_t j = 0; j < out.size(); ++j, ++at) {
+      if ((uses.out & bit(static_cast<int>(j))) != 0) {
+        save(n, at, out[j]);
+      } else {
+        save_nothing(n, at);
+      }
+    }
+  }
   return n;
+}
+
+bool records(const OpDef& def, const Tracked& tracked) {
+  return tracked.any && tls_tape.grad_enabled && def.backward != nullptr;
 }
 
 void compute(const OpDef& def, const void* attrs, Inputs in, Span<Array> out, Where where) {
@@ -185,16 +197,17 @@ void compute(const OpDef& def, const void* attrs, Inputs in, Span<Array> out, Wh
 
 Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
   Array out;
-  if (def.elementwise && all_alike(in)) [[likely]] {
+  const bool alike = def.elementwise && all_alike(in);
+  if (alike) [[likely]] {
     out = Array::empty_like(in[0]->value());
   } else {
     const Metas metas = infer(def, attrs, in);
     if (!def.view) out = Array::empty(metas[0]);
   }
-  const bool recording = look_at_edges(def, attrs, in);
+  const Tracked tracked = look_at_edges(def, attrs, in);
   compute(def, attrs, in, {&out, 1}, where);
-  if (!recording || !is_differentiable(out.dtype())) return Tensor(std::move(out));
-  Node* n = record(def, attrs, in, {&out, 1}, where);
+  if (!records(def, tracked) || !is_differentiable(out.dtype())) return Tensor(std::move(out));
+  Node* n = record(def, attrs, in, {&out, 1}, tracked, alike, where);
   return Tensor(std::move(out), Edge::adopt(n, 0));
 }
 
@@ -205,10 +218,11 @@ void apply_all(const OpDef& def, const void* attrs, Inputs in,
   if (!def.view) {
     for (size_t j = 0; j < metas.size(); ++j) out[j] = Array::empty(metas[j]);
   }
-  const bool recording = look_at_edges(def, attrs, in);
+  const Tracked tracked_inputs = look_at_edges(def, attrs, in);
   compute(def, attrs, in, absl::MakeSpan(out), where);
+  const bool recording = records(def, tracked_inputs);
   Edge edge;
-  if (recording) edge = Edge::adopt(record(def, attrs, in, out, where), 0);
+  if (recording) edge = Edge::adopt(record(def, attrs, in, out, tracked_inputs, false, where), 0);
   for (size_t j = 0; j < out.size(); ++j) {
     const bool tracked = recording && is_differentiable(out[j].dtype());
     result->push_back(tracked ? Tensor(std::move(out[j]),
@@ -232,10 +246,7 @@ Cost default_cost(Span<const Meta> in, Span<const Meta> out) {
 
 }  // namespace detail
 
-const Array& Saved::saved_in(int i) const {
-  static const Array kNone;
-  return node_->def->saves_in ? node_->saved()[i] : kNone;
-}
+constinit const Array Saved::kNone;
 
 namespace {
 
@@ -269,8 +280,6 @@ Tensor Saved::out(int j) const {
   if (!graph_) return Tensor(a);
   return Tensor(a, detail::Edge(const_cast<detail::Node*>(node_), static_cast<uint16_t>(j)));
 }
-
-bool Saved::has_in_shape(int i) const { return saved_in(i).defined(); }
 
 Shape Saved::in_shape(int i) const {
   const Array& a = saved_in(i);

@@ -59,6 +59,10 @@ void for_rows(const Array& to, const Array& from, F&& f) {
 
 void add_into(const Array& to, const Array& from) {
   const kernels::BinaryFn add = kernels::binary_fn(to.dtype(), kernels::Binary::kAdd);
+  if (from.is_contiguous()) {
+    add(to.raw(), 1, from.raw(), 1, to.raw(), static_cast<size_t>(to.numel()));
+    return;
+  }
   for_rows(to, from, [add](auto* out, const auto* in, ptrdiff_t stride, size_t n) {
     add(out, 1, in, stride, out, n);
   });

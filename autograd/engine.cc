@@ -165,7 +165,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   static constexpr uint32_t kNone = UINT32_MAX;
 
   uint32_t find(Node* n) const {
-    if (marks(n)) {
+    if (marks(n)) [[likely]] {
       const uint32_t s = n->slot;
       return s < slots_.size() && slots_[s].node == n ? s : kNone;
     }
@@ -174,8 +174,12 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   }
 
   uint32_t find_or_add(Node* n) {
-    uint32_t s = find(n);
-    if (s != kNone) return s;
+    const uint32_t s = find(n);
+    return s != kNone ? s : add_slot(n);
+  }
+
+  uint32_t add_slot(Node* n) {
+    uint32_t s;
     if (!free_.empty()) {
       s = free_.back();
       free_.pop_back();
@@ -183,7 +187,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       s = static_cast<uint32_t>(slots_.size());
       slots_.emplace_back();
     }
-    if (marks(n)) {
+    if (marks(n)) [[likely]] {
       n->slot = s;
     } else {
       foreign_[n] = s;
@@ -229,7 +233,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     }
   }
 
-  void accumulate(const Edge& e, G gradient) {
+  void accumulate(const Edge& e, G&& gradient) {
     Node* n = e.node();
     const uint32_t at = find_or_add(n);
     Slot& s = slots_[at];
@@ -295,18 +299,19 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   template <class F>
   void play(uint32_t at, F&& at_target) {
-    Slot slot = std::move(slots_[at]);
-    release_slot(at, slot.node);
-    const struct Drop {
-      ~Drop() { drop(slot); }
-      Slot& slot;
-    } cleanup{slot};
-    Node& n = *slot.node;
+    Node& n = *slots_[at].node;
     require_unplayed(n);
-    finish_gradients(n, slot, at_target);
-    if (targeted_ && (slot.stop || !leads_on(n))) return;
-    require_versions(n);
+    if (n.extras != nullptr || slots_[at].target) finish_gradients(n, at, at_target);
+    if (!targeted_ || leads_on(n)) {
+      require_versions(n);
+      play_rule_of(n, at);
+      // What nobody else holds goes as a whole with its slot.
+      if (!retain_ && !is_unique(&n)) clear(n);
+    }
+    free_slot(at);
+  }
 
+  void play_rule_of(Node& n, uint32_t at) {
     const size_t words = (n.n_inputs + 63u) / 64;
     uint64_t inline_needs[1] = {0};
     PoolVector<uint64_t> many(words > 1 ? words : 0);
@@ -321,34 +326,32 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     const Saved saved(n, needs, kGraph);
     if constexpr (kGraph) {
       tls_tape.where = n.where;
-      play_rule(n, saved, slot);
+      play_rule(n, saved, at);
     } else {
-      play_values(n, saved, slot);
+      play_values(n, saved, at);
     }
     current_ = before;
-    if (!retain_) clear(n);
   }
 
-  void play_values(Node& n, const Saved& saved, Slot& slot) {
+  void play_values(Node& n, const Saved& saved, uint32_t at) {
     if (n.def->backward_values == nullptr) {
-      play_rule(n, saved, slot);
+      play_rule(n, saved, at);
     } else if (n.n_outputs() == 1) {
-      n.def->backward_values(saved, ArrayGrads({&slot.grad, 1}), *this);
+      Gradient g = std::move(slots_[at].grad);  // the slots may move while the rule runs
+      n.def->backward_values(saved, ArrayGrads({&g, 1}), *this);
     } else {
-      auto all = all_gradients(n, slot);
+      auto all = take_gradients(n, at);
       n.def->backward_values(saved, ArrayGrads(absl::MakeSpan(all)), *this);
     }
   }
 
-  void play_rule(Node& n, const Saved& saved, Slot& slot) {
+  void play_rule(Node& n, const Saved& saved, uint32_t at) {
     absl::InlinedVector<Tensor, 2> grads;
-    for (int j = 0; j < n.n_outputs(); ++j) {
-      G* g = gradient_of(slot, j);
+    for (G& g : take_gradients(n, at)) {
       if constexpr (kGraph) {
-        grads.push_back(g != nullptr ? std::move(*g) : Tensor());
+        grads.push_back(std::move(g));
       } else {
-        grads.push_back(g != nullptr && g->defined() ? Tensor(std::move(*g).take_dense())
-                                                     : Tensor());
+        grads.push_back(g.defined() ? Tensor(std::move(g).take_dense()) : Tensor());
       }
     }
     Grads result = n.def->backward(saved, OutGrads(grads));
@@ -365,30 +368,31 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     }
   }
 
-  static G* gradient_of(Slot& slot, int output) {
+  G* gradient_of(uint32_t at, int output) {
+    Slot& slot = slots_[at];
     if (output == 0) return &slot.grad;
     const auto k = static_cast<size_t>(output - 1);
     return k < slot.others.size() ? &slot.others[k] : nullptr;
   }
 
-  static absl::InlinedVector<G, 2> all_gradients(const Node& n, Slot& slot) {
+  absl::InlinedVector<G, 2> take_gradients(const Node& n, uint32_t at) {
     absl::InlinedVector<G, 2> all(static_cast<size_t>(n.n_outputs()));
     for (int j = 0; j < n.n_outputs(); ++j) {
-      G* g = gradient_of(slot, j);
+      G* g = gradient_of(at, j);
       if (g != nullptr) all[static_cast<size_t>(j)] = std::move(*g);
     }
     return all;
   }
 
-  // Hooks, then what was asked for, on the complete gradients of a node.
+  // Hooks, then what was asked for, on the complete gradients of a node. Either may run a pass of
+  // its own, but not move the slots of this one.
   template <class F>
-  void finish_gradients(Node& n, Slot& slot, F&& at_target) {
-    if (n.extras == nullptr && !slot.target) return;
+  void finish_gradients(Node& n, uint32_t at, F&& at_target) {
     for (int j = 0; j < n.n_outputs(); ++j) {
-      G* g = gradient_of(slot, j);
+      G* g = gradient_of(at, j);
       if (g == nullptr || !g->defined()) continue;
-      if (n.extras != nullptr && !slot.stop) run_hooks(n, j, g);
-      if (slot.target) at_target(&n, j, *g);
+      if (n.extras != nullptr) run_hooks(n, j, g);
+      if (slots_[at].target) at_target(&n, j, *g);
     }
   }
 
@@ -416,20 +420,16 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   template <class F>
   void finish_leaf(uint32_t at, F&& at_target) {
-    Slot slot = std::move(slots_[at]);
-    release_slot(at, slot.node);
-    const struct Drop {
-      ~Drop() { drop(slot); }
-      Slot& slot;
-    } cleanup{slot};
-    auto& leaf = static_cast<Leaf&>(*slot.node);
-    require_shape(leaf, slot.grad);
-    finish_gradients(leaf, slot, at_target);
+    auto& leaf = static_cast<Leaf&>(*slots_[at].node);
+    require_shape(leaf, slots_[at].grad);
+    finish_gradients(leaf, at, at_target);
     if constexpr (!kGraph) {
-      if (targeted_) return;
-      const std::lock_guard lock(leaf.mutex);
-      leaf.grad.add(std::move(slot.grad));
+      if (!targeted_) {
+        const std::lock_guard lock(leaf.mutex);
+        leaf.grad.add(std::move(slots_[at].grad));
+      }
     }
+    free_slot(at);
   }
 
   static void require_shape(const Leaf& leaf, const G& g) {
@@ -459,16 +459,19 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     for (int i = 0; i < n.n_inputs; ++i) n.edges()[i] = Edge();
   }
 
-  void release_slot(uint32_t at, Node* n) {
+  void free_slot(uint32_t at) {
     Slot& s = slots_[at];
-    s.node = nullptr;
-    s.queued = s.target = s.needed = s.stop = s.visited = false;
-    if (!marks(n)) foreign_.erase(n);
+    s.grad = G();
+    if (!s.others.empty()) s.others.clear();
+    s.target = s.needed = s.visited = s.queued = false;
+    if (!marks(s.node)) foreign_.erase(s.node);
     free_.push_back(at);
+    drop(s);
   }
 
   static void drop(Slot& s) {
-    (void)Edge::adopt(std::exchange(s.node, nullptr), 0);
+    Node* n = std::exchange(s.node, nullptr);
+    if (detail::release(n)) release_last(n);
   }
 
   const bool own_marks_;

@@ -152,21 +152,10 @@ Gradient::Gradient(const Gradient& o) : dense_(o.dense_) {
   if (o.parts_ != nullptr) parts(o.parts_->meta) = *o.parts_;
 }
 
-Gradient::Gradient(Gradient&& o) noexcept
-    : dense_(std::move(o.dense_)), parts_(std::exchange(o.parts_, nullptr)) {}
-
 Gradient& Gradient::operator=(const Gradient& o) {
   Gradient copy(o);
   return *this = std::move(copy);
 }
-
-Gradient& Gradient::operator=(Gradient&& o) noexcept {
-  std::swap(dense_, o.dense_);
-  std::swap(parts_, o.parts_);
-  return *this;
-}
-
-Gradient::~Gradient() { drop_parts(); }
 
 Meta Gradient::meta() const { return parts_ != nullptr ? parts_->meta : dense_.meta(); }
 
@@ -222,14 +211,12 @@ void Gradient::own_dense() {
   }
 }
 
-const Array& Gradient::dense() {
-  if (parts_ == nullptr) return dense_;
+void Gradient::multiply_out() {
   own_dense();
   for (const RowSparse& p : parts_->rows) scatter_rows(dense_, p);
   for (const ColSparse& p : parts_->cols) scatter_cols(dense_, p);
   if (!parts_->outer.empty()) add_outer(dense_, stacked_outer());
   drop_parts();
-  return dense_;
 }
 
 Gradient Gradient::t() const {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <utility>
+
 #include "ebb/core/array.h"
 
 namespace ebb {
@@ -37,9 +39,16 @@ class Gradient {
   Gradient(const Meta& meta, Outer part);
   Gradient(const Gradient& o);
   Gradient& operator=(const Gradient& o);
-  Gradient(Gradient&&) noexcept;
-  Gradient& operator=(Gradient&&) noexcept;
-  ~Gradient();
+  Gradient(Gradient&& o) noexcept
+      : dense_(std::move(o.dense_)), parts_(std::exchange(o.parts_, nullptr)) {}
+  Gradient& operator=(Gradient&& o) noexcept {
+    std::swap(dense_, o.dense_);
+    std::swap(parts_, o.parts_);
+    return *this;
+  }
+  ~Gradient() {
+    if (parts_ != nullptr) drop_parts();
+  }
 
   bool defined() const { return dense_.defined() || parts_ != nullptr; }
   bool is_dense() const { return parts_ == nullptr; }
@@ -50,7 +59,10 @@ class Gradient {
 
   /// The whole as one array; undefined stays undefined. The structured parts are gone afterwards,
   /// so that asking twice costs once.
-  const Array& dense();
+  const Array& dense() {
+    if (parts_ != nullptr) multiply_out();
+    return dense_;
+  }
 
   /// The same, handed over.
   Array take_dense() && {
@@ -82,6 +94,7 @@ class Gradient {
   struct Parts;
   Parts& parts(const Meta& meta);
   void drop_parts();
+  void multiply_out();
   void own_dense();
   void collapse_outer();
 

@@ -65,6 +65,13 @@ struct GradUses {
   uint64_t in = 0;      ///< values of inputs
   uint64_t out = 0;     ///< values of outputs
   uint64_t shapes = 0;  ///< shapes of inputs
+
+  constexpr GradUses& operator|=(const GradUses& o) {
+    in |= o.in;
+    out |= o.out;
+    shapes |= o.shapes;
+    return *this;
+  }
 };
 inline constexpr uint64_t kAll = ~uint64_t{0};
 
@@ -81,6 +88,7 @@ struct OpDef {
   Grads (*backward)(const Saved&, const OutGrads&);                         // may be null
   void (*backward_values)(const Saved&, const ArrayGrads&, GradSink&);      // may be null
   GradUses (*uses)(int input);
+  GradUses pair_uses[4];  // of inputs 0 and 1 together, by the bits of those that want a gradient
   Cost (*cost)(const void* attrs, Span<const Meta> in, Span<const Meta> out);
   std::string (*describe)(const void* attrs);                               // may be null
   void (*copy_attrs)(void* to, const void* from);                           // null: memcpy
@@ -159,6 +167,9 @@ constexpr OpDef make_op_def() {
     const GradUses u = detail::uses_of<Op>(i);
     d.saves_in |= u.in != 0 || u.shapes != 0 || d.elementwise;
     d.saves_out |= u.out != 0;
+    for (int wanted = 0; wanted < 4 && i < 2; ++wanted) {
+      if ((wanted >> i & 1) != 0) d.pair_uses[wanted] |= u;
+    }
   }
   return d;
 }
@@ -180,8 +191,13 @@ class Saved {
   const Array& out_array(int j) const;
   /// Shape and type of an input whose value or shape was saved. An elementwise op saves the shape
   /// of an input that was broadcast; where has_in_shape() is false, it is that of the output.
-  bool has_in_shape(int i) const;
+  bool has_in_shape(int i) const { return saved_in(i).defined(); }
   Shape in_shape(int i) const;
+  /// Input i had this shape (for an elementwise op; others must have saved it).
+  bool in_shape_is(int i, const Array& like) const {
+    const Array& a = saved_in(i);
+    return !a.defined() || a.same_shape(like);
+  }
   DType in_dtype(int i) const;
   bool needs(int i) const { return (needs_[i >> 6] >> (i & 63) & 1) != 0; }
   int n_inputs() const { return node_->n_inputs; }
@@ -194,7 +210,10 @@ class Saved {
 
  private:
   friend class ArrayGrads;
-  const Array& saved_in(int i) const;
+  const Array& saved_in(int i) const {
+    return node_->def->saves_in ? node_->saved()[i] : kNone;
+  }
+  static const Array kNone;
 
   const detail::Node* node_;
   const uint64_t* needs_;

@@ -62,11 +62,7 @@ struct BinaryOp {
 
 // Both operands had the shape and layout of the gradient, so that its kernel runs straight through.
 bool simple(const Saved& s, const Array& g) {
-  if (!g.is_contiguous()) return false;
-  for (int i = 0; i < 2; ++i) {
-    if (s.has_in_shape(i) && s.in_shape(i) != g.shape()) return false;
-  }
-  return true;
+  return g.is_contiguous() && s.in_shape_is(0, g) && s.in_shape_is(1, g);
 }
 
 }  // namespace

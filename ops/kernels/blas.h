@@ -51,6 +51,10 @@ struct VectorTables {
   VectorTable<double> f64;
 };
 
+// Memory of this thread for packed operands, kept; null if there is none to be had.
+inline constexpr size_t kGemmScratchBytes = size_t{1} << 20;
+void* gemm_scratch();
+
 extern constinit const Dispatch<BlasTables> blas;
 extern constinit const Dispatch<VectorTables> blas_vector;
 

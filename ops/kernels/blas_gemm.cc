@@ -44,19 +44,25 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
   const D d;
   const auto mask = hn::FirstN(d, kPartial ? g.last : kN);
   V acc[kC][kRows][kVectors];
+  HWY_UNROLL(8)
   for (size_t s = 0; s < kC; ++s) {
+    HWY_UNROLL(8)
     for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
       for (size_t v = 0; v < kVectors; ++v) acc[s][r][v] = hn::Zero(d);
     }
   }
   const auto step = [&](V(&to)[kRows][kVectors]) HWY_ATTR {
     V row[kVectors];
+    HWY_UNROLL(8)
     for (size_t v = 0; v < kVectors; ++v) {
       row[v] = kMaskB && v + 1 == kVectors ? hn::MaskedLoad(mask, d, b + v * kN)
                                            : hn::LoadU(d, b + v * kN);
     }
+    HWY_UNROLL(8)
     for (size_t r = 0; r < kRows; ++r) {
       const V x = hn::Set(d, a[static_cast<ptrdiff_t>(r) * g.a_row]);
+      HWY_UNROLL(8)
       for (size_t v = 0; v < kVectors; ++v) to[r][v] = hn::MulAdd(x, row[v], to[r][v]);
     }
     a += g.a_col;
@@ -64,24 +70,44 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
   };
   size_t p = 0;
   for (; p + kC <= g.k; p += kC) {
+    HWY_UNROLL(8)
     for (size_t s = 0; s < kC; ++s) step(acc[s]);
   }
-  for (; p < g.k; ++p) step(acc[0]);
+  if constexpr (kC > 1) {
+    for (; p < g.k; ++p) step(acc[0]);
+  }
 
   const V alpha = hn::Set(d, g.alpha);
-  const V beta = hn::Set(d, g.beta);
-  for (size_t r = 0; r < kRows; ++r, c += g.ldc) {
+  HWY_UNROLL(8)
+  for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8)
     for (size_t v = 0; v < kVectors; ++v) {
-      V x = acc[0][r][v];
+      V& x = acc[0][r][v];
+      HWY_UNROLL(8)
       for (size_t s = 1; s < kC; ++s) x = hn::Add(x, acc[s][r][v]);
       x = hn::Mul(x, alpha);
-      T* to = c + v * kN;
+    }
+  }
+  if (g.beta != 0) {
+    const V beta = hn::Set(d, g.beta);
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      const T* from = c + static_cast<ptrdiff_t>(r) * g.ldc;
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v, from += kN) {
+        const V old = kPartial && v + 1 == kVectors ? load_n(d, from, g.last) : hn::LoadU(d, from);
+        acc[0][r][v] = hn::MulAdd(beta, old, acc[0][r][v]);
+      }
+    }
+  }
+  HWY_UNROLL(8)
+  for (size_t r = 0; r < kRows; ++r, c += g.ldc) {
+    HWY_UNROLL(8)
+    for (size_t v = 0; v < kVectors; ++v) {
       if (kPartial && v + 1 == kVectors) {
-        if (g.beta != 0) x = hn::MulAdd(beta, load_n(d, to, g.last), x);
-        store_n(x, d, to, g.last);
+        store_n(acc[0][r][v], d, c + v * kN, g.last);
       } else {
-        if (g.beta != 0) x = hn::MulAdd(beta, hn::LoadU(d, to), x);
-        hn::StoreU(x, d, to);
+        hn::StoreU(acc[0][r][v], d, c + v * kN);
       }
     }
   }
@@ -156,6 +182,14 @@ template <class T>
 HWY_INLINE void pack_rows(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
                           T* to) {
   const hn::ScalableTag<T> d;
+  constexpr size_t kN = kLanes<decltype(d)>;
+  if (width == 2 * kN) {  // nearly always
+    for (size_t p = 0; p < k; ++p, b += ldb, to += 2 * kN) {
+      hn::StoreU(hn::LoadU(d, b), d, to);
+      hn::StoreU(hn::LoadU(d, b + kN), d, to + kN);
+    }
+    return;
+  }
   for (size_t p = 0; p < k; ++p, b += ldb, to += padded) {
     map<1>(d, width, to, [=](auto t, size_t i) HWY_ATTR { return hn::LoadU(t, b + i); });
     for (size_t j = width; j < padded; ++j) to[j] = 0;
@@ -223,7 +257,141 @@ HWY_INLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t widt
   }
 }
 
+// ---- loops over the blocks ----
+
 constexpr size_t kDepth = 256;  // of k at a time: a strip of op(B) so deep stays in the L1 cache
+
+template <class T>
+HWY_INLINE const T* element(const T* matrix, ptrdiff_t ld, size_t row, size_t col) {
+  return matrix + static_cast<ptrdiff_t>(row) * ld + static_cast<ptrdiff_t>(col);
+}
+
+// A strip of C from one of op(B), over m rows cut as evenly as `max_rows` lets them. rows_of(i,
+// height) sets the block's strides of op(A) for the rows i to i + height and returns the first.
+template <class T, class RowsOf>
+HWY_INLINE void compute_strip(const Strip<T>& strip, size_t max_rows, size_t m, Block<T>& block,
+                              const T* b, T* c, const RowsOf& rows_of) {
+  block.last = strip.last;
+  size_t blocks = (m + max_rows - 1) / max_rows;
+  for (size_t i = 0; i < m; --blocks) {
+    const size_t height = (m - i) / blocks;
+    strip.fn[height - 1](block, rows_of(i, height), b, c + static_cast<ptrdiff_t>(i) * block.ldc);
+    i += height;
+  }
+}
+
+// Small and middling products: op(A) is read where it lies; so is op(B), unless it is transposed or
+// its rows are so far apart that they would push each other out of the cache.
+template <class T>
+void gemm_direct(const detail::GemmArgs<T>& g) {
+  constexpr size_t kFewRows = 32;
+  constexpr size_t kSpan = 64 << 10;
+  const auto ldb = static_cast<size_t>(g.ldb);
+  const bool pack_b = g.tb || (g.m >= kFewRows && g.k * ldb * sizeof(T) >= kSpan);
+  HWY_ALIGN T packed[kDepth * 2 * kLanes<hn::ScalableTag<T>>];
+  Block<T> block;
+  block.a_row = g.ta ? 1 : g.lda;
+  block.a_col = g.ta ? g.lda : 1;
+  block.alpha = g.alpha;
+  block.ldc = g.ldc;
+  size_t parts = (g.k + kDepth - 1) / kDepth;
+  for (size_t k = 0; k < g.k; k += block.k, --parts) {
+    block.k = (g.k - k) / parts;
+    block.beta = k == 0 ? g.beta : T{1};
+    const T* a = g.ta ? element(g.a, g.lda, k, 0) : element(g.a, g.lda, 0, k);
+    for (size_t j = 0; j < g.n;) {
+      const Strip<T> strip = next_strip<T>(g.m, g.n - j);
+      const T* b = g.tb ? element(g.b, g.ldb, j, k) : element(g.b, g.ldb, k, j);
+      block.b_row = g.ldb;
+      if (pack_b || (strip.partial && !kMaskedMemory<T>)) {
+        if (g.tb) {
+          pack_transposed(b, g.ldb, block.k, strip.width, strip.padded, packed);
+        } else {
+          pack_rows(b, g.ldb, block.k, strip.width, strip.padded, packed);
+        }
+        b = packed;
+        block.b_row = static_cast<ptrdiff_t>(strip.padded);
+      }
+      compute_strip(strip, strip.max_rows, g.m, block, b, g.c + j, [&](size_t i, size_t) HWY_ATTR {
+        return a + static_cast<ptrdiff_t>(i) * block.a_row;
+      });
+      j += strip.width;
+    }
+  }
+}
+
+// The columns j to j + n of op(B), rows k to k + depth, as strips one after the other.
+template <class T>
+void pack_strips(const detail::GemmArgs<T>& g, size_t j, size_t k, size_t n, size_t depth, T* to) {
+  // A few rows at a time over all strips: whole pages are read and not a line of each.
+  constexpr size_t kRowsAtOnce = 8;
+  const size_t step = g.tb ? depth : kRowsAtOnce;
+  for (size_t p = 0; p < depth; p += step) {
+    const size_t rows = std::min(step, depth - p);
+    T* strip_start = to;
+    for (size_t q = 0; q < n;) {
+      const Strip<T> strip = next_strip<T>(g.m, n - q);
+      T* rows_start = strip_start + p * strip.padded;
+      if (g.tb) {
+        pack_transposed(element(g.b, g.ldb, j + q, k + p), g.ldb, rows, strip.width, strip.padded,
+                        rows_start);
+      } else {
+        pack_rows(element(g.b, g.ldb, k + p, j + q), g.ldb, rows, strip.width, strip.padded,
+                  rows_start);
+      }
+      strip_start += depth * strip.padded;
+      q += strip.width;
+    }
+  }
+}
+
+// Large products, both operands packed [Goto and van de Geijn 2008, "Anatomy of high-performance
+// matrix multiplication"]: op(A) in blocks of rows, each [k][rows]; op(B) in strips.
+template <class T>
+void gemm_packed(const detail::GemmArgs<T>& g, T* scratch) {
+  constexpr size_t kSide = detail::kGemmScratchBytes / 2 / kDepth / sizeof(T);
+  T* const packed_a = scratch;
+  T* const packed_b = scratch + kSide * kDepth;
+  Block<T> block;
+  block.a_row = 1;
+  block.alpha = g.alpha;
+  block.ldc = g.ldc;
+  for (size_t j = 0; j < g.n; j += kSide) {
+    const size_t n = std::min(kSide, g.n - j);
+    size_t parts = (g.k + kDepth - 1) / kDepth;
+    for (size_t k = 0; k < g.k; k += block.k, --parts) {
+      block.k = (g.k - k) / parts;
+      block.beta = k == 0 ? g.beta : T{1};
+      pack_strips(g, j, k, n, block.k, packed_b);
+      for (size_t i = 0; i < g.m; i += kSide) {
+        const size_t m = std::min(kSide, g.m - i);
+        size_t blocks = (m + kMaxRows2 - 1) / kMaxRows2;
+        for (size_t r = 0; r < m; --blocks) {
+          const size_t height = (m - r) / blocks;
+          T* rows = packed_a + r * block.k;
+          if (g.ta) {
+            pack_rows(element(g.a, g.lda, k, i + r), g.lda, block.k, height, height, rows);
+          } else {
+            pack_transposed(element(g.a, g.lda, i + r, k), g.lda, block.k, height, height, rows);
+          }
+          r += height;
+        }
+        const T* b = packed_b;
+        T* c = g.c + static_cast<ptrdiff_t>(i) * g.ldc + j;
+        for (size_t q = 0; q < n;) {
+          const Strip<T> strip = next_strip<T>(g.m, n - q);
+          block.b_row = static_cast<ptrdiff_t>(strip.padded);
+          compute_strip(strip, kMaxRows2, m, block, b, c + q, [&](size_t r, size_t height) HWY_ATTR {
+            block.a_col = static_cast<ptrdiff_t>(height);
+            return static_cast<const T*>(packed_a) + r * block.k;
+          });
+          b += block.k * strip.padded;
+          q += strip.width;
+        }
+      }
+    }
+  }
+}
 
 template <class T>
 void scale_matrix(size_t m, size_t n, T beta, T* c, ptrdiff_t ldc) {
@@ -235,57 +403,24 @@ void scale_matrix(size_t m, size_t n, T beta, T* c, ptrdiff_t ldc) {
 template <class T>
 void gemm(const detail::GemmArgs<T>& g) {
   if (g.k == 0 || g.alpha == 0) return scale_matrix(g.m, g.n, g.beta, g.c, g.ldc);
-  if (g.tb && !g.ta && g.m <= 4) {
-    const auto gemv_n = detail::of_type<T>(*detail::blas_vector).gemv_n;
+  const auto& vector = detail::of_type<T>(*detail::blas_vector);
+  constexpr size_t kFewRows = 4;
+  if (g.tb && !g.ta && g.m <= kFewRows) {  // rows of B as they lie make dot products
     for (size_t i = 0; i < g.m; ++i) {
       const auto row = static_cast<ptrdiff_t>(i);
-      gemv_n(g.n, g.k, g.alpha, g.b, g.ldb, g.a + row * g.lda, g.beta, g.c + row * g.ldc);
+      vector.gemv_n(g.n, g.k, g.alpha, g.b, g.ldb, g.a + row * g.lda, g.beta, g.c + row * g.ldc);
     }
     return;
   }
-  constexpr size_t kMaxWidth = 2 * kLanes<hn::ScalableTag<T>>;
-  HWY_ALIGN T packed[kDepth * kMaxWidth];
-  Block<T> block;
-  block.a_row = g.ta ? 1 : g.lda;
-  block.a_col = g.ta ? g.lda : 1;
-  block.alpha = g.alpha;
-  block.ldc = g.ldc;
-  const size_t parts = (g.k + kDepth - 1) / kDepth;
-  size_t done = 0;
-  for (size_t part = 0; part < parts; ++part) {
-    block.k = (g.k - done) / (parts - part);
-    block.beta = part == 0 ? g.beta : T{1};
-    const auto first = static_cast<ptrdiff_t>(done);
-    const T* a = g.a + first * block.a_col;
-    const T* b = g.b + (g.tb ? first : first * g.ldb);
-    T* c = g.c;
-    for (size_t j = 0; j < g.n;) {
-      const Strip<T> strip = next_strip<T>(g.m, g.n - j);
-      const T* rows = b;
-      block.b_row = g.ldb;
-      if (g.tb || (strip.partial && !kMaskedMemory<T>)) {
-        if (g.tb) {
-          pack_transposed(b, g.ldb, block.k, strip.width, strip.padded, packed);
-        } else {
-          pack_rows(b, g.ldb, block.k, strip.width, strip.padded, packed);
-        }
-        rows = packed;
-        block.b_row = static_cast<ptrdiff_t>(strip.padded);
-      }
-      block.last = strip.last;
-      size_t blocks = (g.m + strip.max_rows - 1) / strip.max_rows;
-      for (size_t i = 0; i < g.m; --blocks) {
-        const size_t height = (g.m - i) / blocks;
-        const auto row = static_cast<ptrdiff_t>(i);
-        strip.fn[height - 1](block, a + row * block.a_row, rows, c + row * g.ldc);
-        i += height;
-      }
-      b += g.tb ? static_cast<ptrdiff_t>(strip.width) * g.ldb : static_cast<ptrdiff_t>(strip.width);
-      c += strip.width;
-      j += strip.width;
-    }
-    done += block.k;
+  // Packing pays where what is packed is used often enough and would not stay in the L2 cache.
+  constexpr size_t kPackRows = 32;
+  constexpr size_t kPackCols = 256;
+  constexpr size_t kPackBytes = size_t{1} << 20;
+  if (g.m >= kPackRows && g.n >= kPackCols &&
+      std::max(g.m, g.n) * g.k * sizeof(T) >= kPackBytes) {
+    if (void* scratch = detail::gemm_scratch()) return gemm_packed(g, static_cast<T*>(scratch));
   }
+  gemm_direct(g);
 }
 
 template <class T>

@@ -40,12 +40,10 @@ using hn::Le;
 using hn::Lt;
 using hn::Mul;
 using hn::MulAdd;
-using hn::MulSub;
 using hn::NegMulAdd;
 using hn::Or;
 using hn::Set;
 using hn::Sub;
-using hn::Xor;
 using hn::Zero;
 
 struct InDouble {};
@@ -76,10 +74,10 @@ struct Lanes {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
       // Where DemoteTo is emulated it makes the largest float of infinity.
       HWY_ALIGN Compute wide[kLanes<D>];
-      HWY_ALIGN T narrow[kLanes<D>];
+      HWY_ALIGN T out[kLanes<D>];
       hn::Store(v, D(), wide);
-      for (size_t i = 0; i < kLanes<D>; ++i) narrow[i] = static_cast<T>(wide[i]);
-      return hn::Load(Memory(), narrow);
+      for (size_t i = 0; i < kLanes<D>; ++i) out[i] = static_cast<T>(wide[i]);
+      return hn::Load(Memory(), out);
 #else
       return hn::DemoteTo(Memory(), v);
 #endif
@@ -107,16 +105,17 @@ HWY_INLINE Params<hn::Vec<D>> params(D d, const UnaryParams& p) {
   return {hn::Set(d, static_cast<T>(p.a)), hn::Set(d, static_cast<T>(p.b))};
 }
 
-// The last, partial vector goes through the same instructions as the others: the loop body is not
-// repeated for it, which also keeps the code small.
+// The last, partial vector is computed like the others, so that the place of an element does not
+// change its result.
 template <class Op, typename T>
 void forward(const T* x, T* y, size_t n, const UnaryParams& unary_params) {
   using L = LanesOf<Op, T>;
   const typename L::D d;
   const auto p = params(d, unary_params);
-  for (size_t i = 0; i < n; i += kLanes<typename L::D>) {
-    L::store(Op::value(d, L::load(x + i, n - i), p), y + i, n - i);
-  }
+  constexpr size_t kN = kLanes<typename L::D>;
+  size_t i = 0;
+  for (; i + kN <= n; i += kN) L::store(Op::value(d, L::load(x + i, kN), p), y + i, kN);
+  if (i < n) L::store(Op::value(d, L::load(x + i, n - i), p), y + i, n - i);
 }
 
 template <class Op, Unary kOp, typename T>
@@ -127,9 +126,14 @@ void backward(const T* g, const T* x, const T* y, T* dx, size_t n,
   const auto p = params(d, unary_params);
   // A function whose derivative is constant is given g once more.
   const T* saved = backward_reads_input(kOp) ? x : backward_reads_output(kOp) ? y : g;
-  for (size_t i = 0; i < n; i += kLanes<typename L::D>) {
-    const auto gradient = Op::gradient(d, L::load(g + i, n - i), L::load(saved + i, n - i), p);
-    L::store(gradient, dx + i, n - i);
+  constexpr size_t kN = kLanes<typename L::D>;
+  size_t i = 0;
+  for (; i + kN <= n; i += kN) {
+    L::store(Op::gradient(d, L::load(g + i, kN), L::load(saved + i, kN), p), dx + i, kN);
+  }
+  if (i < n) {
+    const size_t rest = n - i;
+    L::store(Op::gradient(d, L::load(g + i, rest), L::load(saved + i, rest), p), dx + i, rest);
   }
 }
 

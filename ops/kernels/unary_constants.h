@@ -24,7 +24,7 @@ struct MathConstants<float> {
 
   // e^x is 0 below kExpLow, infinite above kExpHigh. kExpm1Low: e^x - 1 is -1 below.
   static constexpr float kExpLow = -104.5f;
-  static constexpr float kExpHigh = 89;
+  static constexpr float kExpHigh = 88.73f;
   static constexpr float kExpm1Low = -18;
   static constexpr float kLn2High = 0.693359375f;  // few bits: exact times an exponent
   static constexpr float kLn2Low = -2.12194440e-4f;
@@ -55,15 +55,14 @@ struct MathConstants<float> {
       0.0028120046481490135f,  -0.0005531014176085591f, -0.00028003097395412624f,
       0.00026394330780021846f, -6.499103619717062e-05f, -1.4843848475720733e-05f,
       9.678433343651704e-06f,  -9.848424724623328e-07f};
-  // (x + k) e^(x^2) erfc(x) in (x - k) / (x + k) for x >= 0, k = kErfcxShift. erfc is 0 above
-  // kErfcZero.
+  // (x + k) e^(x^2) erfc(x) in (x - k) / (x + k) for x >= 0, k = kErfcxShift, chosen so that the
+  // first coefficient is close to a float. erfc is 0 above kErfcZero.
   static constexpr float kErfcZero = 10.2f;
-  static constexpr float kErfcxShift = 3;
-  static constexpr float kErfcx[] = {1.0740069150924683f,      -0.8833944797515869f,
-                                     0.5902283191680908f,      -0.3104660212993622f,
-                                     0.11952906847000122f,     -0.02683982625603676f,
-                                     -0.001226431573741138f,   0.0030803289264440536f,
-                                     -0.00048317533219233155f, -0.0003253327449783683f};
+  static constexpr float kErfcxShift = 2.6015625f;
+  static constexpr float kErfcx[] = {
+      1.0588597059249878f,   -0.8232066035270691f,   0.48458734154701233f,   -0.2000909000635147f,
+      0.044508256018161774f, 0.004285082686692476f,  -0.005696674343198538f, 0.0003929332015104592f,
+      0.000693528272677213f, -6.23908345005475e-05f, -7.152798207243904e-05f};
 };
 
 template <>
@@ -78,7 +77,7 @@ struct MathConstants<double> {
   static constexpr double kDenormalExponent = 54;
 
   static constexpr double kExpLow = -746;
-  static constexpr double kExpHigh = 711;
+  static constexpr double kExpHigh = 709.79;
   static constexpr double kExpm1Low = -40;
   static constexpr double kLn2High = 0.6931471803691238;
   static constexpr double kLn2Low = 1.9082149292705877e-10;
@@ -109,16 +108,16 @@ struct MathConstants<double> {
       0.00012055293741363824,  -1.4924715099628724e-05, 1.6447162620643078e-06,
       -1.6206530267097807e-07, 1.3711841417505755e-08,  -7.780957961135493e-10};
   static constexpr double kErfcZero = 27.4;
-  static constexpr double kErfcxShift = 3.5;
+  static constexpr double kErfcxShift = 3.89453125;
   static constexpr double kErfcx[] = {
-      1.08705558926226,       -0.937799724567112,      0.6941136466346445,
-      -0.43525602671688707,   0.2257386216474105,      -0.09231870663851759,
-      0.026518619881656356,   -0.003177050342500202,   -0.0013053546915761135,
-      0.0007145316866918242,  -4.2062166664548724e-05, -7.477710358041088e-05,
-      1.864719684481861e-05,  7.244216958557225e-06,   -3.392035433383536e-06,
-      -7.964724185389564e-07, 5.505278850191913e-07,   1.162075521241138e-07,
-      -8.349856371882878e-08, -2.177220745292701e-08,  9.033917475502332e-09,
-      3.294401739893886e-09};
+      1.0943630297121356,     -0.9693788345647897,     0.7582432792533209,
+      -0.5201757605436117,    0.3092436347709033,      -0.15606300317554567,
+      0.0643782543420717,     -0.019998759481440163,   0.0035707138116716983,
+      0.0003562069722430768,  -0.000461053889048365,   0.00010479641922429677,
+      2.2075204077795855e-05, -1.7348859216587006e-05, 8.229411936802229e-07,
+      2.087936798864749e-06,  -4.059382117566788e-07,  -2.460065861702758e-07,
+      7.513287361336995e-08,  3.177600053852738e-08,   -8.590888039535016e-09,
+      -3.7229766688745746e-09};
 
   // The functions below exist in double only.
   // (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4 in r^2 for |r| <= pi / 4.

@@ -250,7 +250,8 @@ struct PowerOfFloats : InDouble {
   static HWY_INLINE V power(D d, V x, V a, V parity) {
     const V y = vec::exp(d, Mul(a, vec::log(d, hn::Abs(x))));
     const auto odd = Eq(parity, Set(d, kOdd));
-    const auto undefined = And(Lt(x, Zero(d)), Eq(parity, Set(d, kFraction)));
+    const auto negative = And(Lt(x, Zero(d)), Gt(x, hn::Neg(vec::infinity(d))));
+    const auto undefined = And(negative, Eq(parity, Set(d, kFraction)));
     return IfThenElse(undefined, vec::nan(d), IfThenElse(odd, vec::with_sign(d, y, x), y));
   }
   template <class D, class V, class P>

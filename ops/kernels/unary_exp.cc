@@ -224,7 +224,8 @@ struct Erfc {
   }
 };
 
-// With a = |x|: x Phi(x) = max(x, 0) - a Phi(-a), and Phi(-a) is accurate for every a.
+// With a = |x|: x Phi(x) = max(x, 0) - a Phi(-a), where Phi(-a) is accurate for every a but the
+// smallest; for these, x Phi(x) = x / 2 (1 + erf(x / sqrt(2))).
 struct Gelu {
   template <class D, class V>
   static HWY_INLINE V magnitude(D d, V x) {
@@ -232,10 +233,14 @@ struct Gelu {
   }
   template <class D, class V, class P>
   static HWY_INLINE V value(D d, V x, P) {
+    using T = hn::TFromD<D>;
     const V a = magnitude(d, x);
     auto e = vec::gaussian_scaled<true>(d, a);
     e.p = Mul(Mul(e.p, a), vec::erfc_ratio<true>(d, a));
-    return Sub(IfThenElseZero(Gt(x, Zero(d)), x), vec::apply(d, e));
+    const V large = Sub(IfThenElseZero(Gt(x, Zero(d)), x), vec::apply(d, e));
+    const V half = Mul(x, Set(d, T(0.5)));
+    const V small = MulAdd(half, vec::erf_small(d, Mul(x, Set(d, T(0.70710678118654752)))), half);
+    return IfThenElse(Lt(a, Set(d, T(0.7))), small, large);
   }
   // Phi(x) + x phi(x), phi the density.
   template <class D, class V, class P>

@@ -40,7 +40,6 @@ using hn::Gt;
 using hn::IfThenElse;
 using hn::IfThenElseZero;
 using hn::IfThenZeroElse;
-using hn::Le;
 using hn::Lt;
 using hn::Mul;
 using hn::MulAdd;
@@ -73,19 +72,29 @@ HWY_INLINE V with_sign(D d, V x, V sign) {
   return Or(x, And(hn::SignBit(d), sign));
 }
 
-// c[kFirst] + c[kFirst + kStep] x + ... Short ones by Horner's rule, long ones as two in x^2, which
-// halves the chain of dependent steps.
-template <size_t kFirst = 0, size_t kStep = 1, class D, class V, typename T, size_t kSize>
-HWY_INLINE V polynomial(D d, V x, const T (&c)[kSize]) {
-  constexpr size_t kTerms = (kSize - kFirst + kStep - 1) / kStep;
-  if constexpr (kTerms == 1) {
+// c[kFirst] + c[kFirst + 1] x + ... up to c[kEnd - 1], by Horner's rule.
+template <size_t kFirst, size_t kEnd, class D, class V, typename T, size_t kSize>
+HWY_INLINE V horner(D d, V x, const T (&c)[kSize]) {
+  if constexpr (kFirst + 1 == kEnd) {
     return Set(d, c[kFirst]);
-  } else if constexpr (kTerms <= 7) {
-    return MulAdd(polynomial<kFirst + kStep, kStep>(d, x, c), x, Set(d, c[kFirst]));
   } else {
+    return MulAdd(horner<kFirst + 1, kEnd>(d, x, c), x, Set(d, c[kFirst]));
+  }
+}
+
+// c[kFirst] + c[kFirst + 1] x + ... Long ones in blocks, each a chain of its own, which shortens
+// the wait for one result. Unlike the even and the odd terms, all blocks but the first are small,
+// so that no accuracy is lost.
+template <size_t kFirst = 0, class D, class V, typename T, size_t kSize>
+HWY_INLINE V polynomial(D d, V x, const T (&c)[kSize]) {
+  constexpr size_t kBlock = 8;
+  if constexpr (kFirst + kBlock + 2 < kSize) {
     const V x2 = Mul(x, x);
-    return MulAdd(polynomial<kFirst + kStep, 2 * kStep>(d, x2, c), x,
-                  polynomial<kFirst, 2 * kStep>(d, x2, c));
+    const V x4 = Mul(x2, x2);
+    return MulAdd(polynomial<kFirst + kBlock>(d, x, c), Mul(x4, x4),
+                  horner<kFirst, kFirst + kBlock>(d, x, c));
+  } else {
+    return horner<kFirst, kSize>(d, x, c);
   }
 }
 
@@ -158,7 +167,7 @@ HWY_INLINE V exp_negative(D d, V x) {
 template <int kExtra = 0, class D, class V>
 HWY_INLINE V exp(D d, V x) {
   const V y = apply<kExtra>(d, exp_scaled(d, x, Zero(d)));
-  const V high = Set(d, C<D>::kExpHigh);
+  const V high = Set(d, C<D>::kExpHigh - kExtra);
   return IfThenZeroElse(Lt(x, Set(d, C<D>::kExpLow)), IfThenElse(Gt(x, high), infinity(d), y));
 }
 
@@ -373,29 +382,35 @@ HWY_INLINE V gaussian(D d, V x) {
 template <bool kHalf, class D, class V>
 HWY_INLINE V erfc_ratio(D d, V a) {
   using T = hn::TFromD<D>;
-  constexpr double kRoot = kHalf ? 1.4142135623730951 : 1;
-  const V shift = Set(d, T(C<D>::kErfcxShift * kRoot));
-  const V inverse = Div(Set(d, 1), Add(a, shift));
-  const V t = MulAdd(Add(a, a), inverse, Set(d, -1));  // small a lose less than in a - k
-  const V p = polynomial(d, t, C<D>::kErfcx);
-  return Mul(p, kHalf ? Mul(inverse, Set(d, T(kRoot / 2))) : inverse);
+  constexpr double kScale = kHalf ? 0.70710678118654752 : 1;  // of a, and of the ratio
+  const V shift = Set(d, T(C<D>::kErfcxShift / kScale));
+  const V inverse = Div(Set(d, T(kScale)), Add(a, shift));
+  const V t = MulAdd(Mul(a, Set(d, T(2 / kScale))), inverse, Set(d, -1));
+  return Mul(polynomial(d, t, C<D>::kErfcx), inverse);
 }
 
+// erf(x) for |x| <= kErfSplit.
+template <class D, class V>
+HWY_INLINE V erf_small(D d, V x) {
+  return MulAdd(x, polynomial(d, Mul(x, x), C<D>::kErf), x);
+}
+
+// The ratio is least accurate near 0, where it is not needed.
 template <class D, class V>
 HWY_INLINE V erfc(D d, V x) {
   const V a = abs_at_most(d, x, C<D>::kErfcZero);
   Scaled<V> e = gaussian_scaled<false>(d, a);
   e.p = Mul(e.p, erfc_ratio<false>(d, a));
-  const V y = apply(d, e);
-  return IfThenElse(Lt(x, Zero(d)), Sub(Set(d, 2), y), y);
+  const V tail = apply(d, e);
+  const V large = IfThenElse(Lt(x, Zero(d)), Sub(Set(d, 2), tail), tail);
+  const V small = Sub(Set(d, 1), erf_small(d, x));
+  return IfThenElse(Lt(a, Set(d, hn::TFromD<D>(0.5))), small, large);
 }
 
 template <class D, class V>
 HWY_INLINE V erf(D d, V x) {
   const V one = Set(d, 1);
   const V a = hn::Abs(x);
-  const V a2 = Mul(a, a);
-  const V small = MulAdd(a, polynomial(d, a2, C<D>::kErf), a);
   V large;
   if constexpr (sizeof(hn::TFromD<D>) == 4) {
     const V tail = polynomial(d, Sub(a, Set(d, C<D>::kErfcCentre)), C<D>::kErfc);
@@ -406,7 +421,8 @@ HWY_INLINE V erf(D d, V x) {
     const Scaled<V> e = exp_scaled(d, hn::Neg(Mul(bounded, bounded)), Zero(d));
     large = NegMulAdd(apply(d, e), erfc_ratio<false>(d, bounded), one);
   }
-  return with_sign(d, IfThenElse(Lt(a, Set(d, C<D>::kErfSplit)), small, large), x);
+  const V y = IfThenElse(Lt(a, Set(d, C<D>::kErfSplit)), erf_small(d, a), large);
+  return with_sign(d, y, x);
 }
 
 // ---- trigonometric and hyperbolic, in double

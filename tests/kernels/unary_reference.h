@@ -43,7 +43,9 @@ inline Real gelu_argument(Real x) { return std::sqrt(8 / kPi) * (x + 0.044715L *
 inline Real mish_factor(Real x) { return std::tanh(std::log1p(std::exp(x))); }
 inline Real zero(Real, Real, Real) { return 0; }
 inline Real sign(Real x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
-inline Real clamp(Real x, Real a, Real b) { return std::isnan(x) ? x : std::min(std::max(x, a), b); }
+inline Real clamp(Real x, Real a, Real b) {
+  return std::isnan(x) ? x : std::min(std::max(x, a), b);
+}
 inline Real pow_derivative(Real x, Real a) {
   return a == 0 ? 0 : a == 0.5L ? 0.5L / std::sqrt(x) : a * std::pow(x, a - 1);
 }
@@ -54,9 +56,12 @@ inline Real pow_derivative(Real x, Real a) {
 inline UnaryReference unary_reference(Unary op) {
   using namespace reference;  // NOLINT: only in here
   switch (op) {
-#define EBB_REF(expression) [](Real x, [[maybe_unused]] Real a, [[maybe_unused]] Real b) -> Real { return expression; }
+#define EBB_REF(expression)                                                               \
+  []([[maybe_unused]] Real x, [[maybe_unused]] Real a, [[maybe_unused]] Real b) -> Real { \
+    return expression;                                                                    \
+  }
     case Unary::kNeg:
-      return {EBB_REF(-x), EBB_REF(x * 0 - 1)};
+      return {EBB_REF(-x), EBB_REF(-1)};
     case Unary::kAbs:
       return {EBB_REF(std::fabs(x)), EBB_REF(sign(x))};
     case Unary::kSign:
@@ -80,11 +85,16 @@ inline UnaryReference unary_reference(Unary op) {
               EBB_REF(x >= a && x <= b ? 1 : 0),
               {{-1, 1}, {0.25, std::numeric_limits<double>::infinity()}, {2, -1}}};
     case Unary::kSoftshrink:
-      return {EBB_REF(x > a ? x - a : x < -a ? x + a : std::isnan(x) ? x : 0),
+      return {EBB_REF(x > a           ? x - a
+                      : x < -a        ? x + a
+                      : std::isnan(x) ? x
+                                      : 0),
               EBB_REF(std::fabs(x) > a ? 1 : 0),
               {{0.5, 0}, {0, 0}}};
     case Unary::kHardshrink:
-      return {EBB_REF(std::fabs(x) <= a ? 0 : x), EBB_REF(std::fabs(x) > a ? 1 : 0), {{0.5, 0}, {0, 0}}};
+      return {EBB_REF(std::fabs(x) <= a ? 0 : x),
+              EBB_REF(std::fabs(x) > a ? 1 : 0),
+              {{0.5, 0}, {0, 0}}};
     case Unary::kSoftsign:
       return {EBB_REF(std::isinf(x) ? sign(x) : x / (1 + std::fabs(x))),
               EBB_REF(1 / ((1 + std::fabs(x)) * (1 + std::fabs(x))))};
@@ -122,15 +132,19 @@ inline UnaryReference unary_reference(Unary op) {
               {{1, 20}, {2, 20}, {0.5, 5}}};
     case Unary::kSilu:
       return {EBB_REF(times(x, sigmoid(x))),
-              EBB_REF(sigmoid(x) + times(x, sigmoid(x) * sigmoid(-x))), {{}}, 1};
+              EBB_REF(sigmoid(x) + times(x, sigmoid(x) * sigmoid(-x))),
+              {{}},
+              1};
     case Unary::kMish:
       return {EBB_REF(times(x, mish_factor(x))),
               EBB_REF(mish_factor(x) +
                       times(x, sigmoid(x) / std::pow(std::cosh(std::log1p(std::exp(x))), 2))),
-              {{}}, 1};
+              {{}},
+              1};
     case Unary::kElu:
       return {EBB_REF(x > 0 ? x : a * std::expm1(x)),
-              EBB_REF(x > 0 ? 1 : a * std::exp(x)), {{1, 0}, {0.5, 0}, {-2, 0}}};
+              EBB_REF(x > 0 ? 1 : a * std::exp(x)),
+              {{1, 0}, {0.5, 0}, {-2, 0}}};
     case Unary::kSelu:
       return {EBB_REF(kSeluScale * (x > 0 ? x : kSeluAlpha * std::expm1(x))),
               EBB_REF(kSeluScale * (x > 0 ? 1 : kSeluAlpha * std::exp(x)))};
@@ -140,13 +154,17 @@ inline UnaryReference unary_reference(Unary op) {
       return {EBB_REF(std::erfc(x)), EBB_REF(-2 / std::sqrt(kPi) * std::exp(-x * x))};
     case Unary::kGelu:
       return {EBB_REF(times(x, normal_cdf(x))),
-              EBB_REF(normal_cdf(x) + times(x, normal_pdf(x))), {{}}, 1};
+              EBB_REF(normal_cdf(x) + times(x, normal_pdf(x))),
+              {{}},
+              1};
     case Unary::kGeluTanh:
       return {EBB_REF(times(x, sigmoid(gelu_argument(x)))),
               EBB_REF(sigmoid(gelu_argument(x)) +
                       times(x * std::sqrt(8 / kPi) * (1 + 3 * 0.044715L * x * x),
                             sigmoid(gelu_argument(x)) * sigmoid(-gelu_argument(x)))),
-              {{}}, 1, true};
+              {{}},
+              1,
+              true};
 
     case Unary::kSin:
       return {EBB_REF(std::sin(x)), EBB_REF(std::cos(x))};
@@ -167,7 +185,8 @@ inline UnaryReference unary_reference(Unary op) {
     case Unary::kAsinh:
       return {EBB_REF(std::asinh(x)), EBB_REF(1 / std::sqrt(1 + x * x))};
     case Unary::kAcosh:
-      return {EBB_REF(std::acosh(x)), EBB_REF(x < 1 ? std::nan("") : 1 / std::sqrt((x - 1) * (x + 1)))};
+      return {EBB_REF(std::acosh(x)),
+              EBB_REF(x < 1 ? std::nan("") : 1 / std::sqrt((x - 1) * (x + 1)))};
     case Unary::kAtanh:
       return {EBB_REF(std::atanh(x)), EBB_REF(1 / ((1 - x) * (1 + x)))};
     case Unary::kLog2:
@@ -177,7 +196,16 @@ inline UnaryReference unary_reference(Unary op) {
     case Unary::kPowScalar:
       return {EBB_REF(a == 0.5L ? std::sqrt(x) : std::pow(x, a)),
               EBB_REF(pow_derivative(x, a)),
-              {{0, 0}, {1, 0}, {2, 0}, {3, 0}, {-1, 0}, {0.5, 0}, {-0.5, 0}, {1.7, 0}, {-2, 0}, {5, 0}}};
+              {{0, 0},
+               {1, 0},
+               {2, 0},
+               {3, 0},
+               {-1, 0},
+               {0.5, 0},
+               {-0.5, 0},
+               {1.7, 0},
+               {-2, 0},
+               {5, 0}}};
 #undef EBB_REF
     case Unary::kCount:
       break;

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ebb/ops/product.h"
+
+#include <algorithm>
+
+#include "ebb/ops/kernels/binary.h"
+#include "ebb/ops/kernels/blas.h"
+#include "ebb/ops/kernels/strided.h"
+
+namespace ebb::ops {
+
+namespace registered {
+extern const OpDef* const Affine;
+extern const OpDef* const Permute;
+}  // namespace registered
+
+Matrices::Matrices(const Array& a) : array(a) {
+  const int r = a.rank();
+  const int64_t rows = a.size(r - 2);
+  const int64_t cols = a.size(r - 1);
+  const int64_t down = a.stride(r - 2);
+  const int64_t right = a.stride(r - 1);
+  if ((right == 1 || cols <= 1) && (down >= std::max<int64_t>(cols, 1) || rows <= 1)) {
+    ld = rows <= 1 ? std::max<int64_t>(cols, 1) : down;
+  } else if (down == 1 && right >= rows) {
+    trans = true;
+    ld = right;
+  } else {
+    array = contiguous(a);
+    ld = std::max<int64_t>(cols, 1);
+  }
+}
+
+namespace {
+
+// gemm, or what is faster where one of the operands is a vector.
+template <class T>
+void multiply(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
+              const T* b, int64_t ldb, T beta, T* c) {
+  if (n == 1 && (tb || ldb == 1)) {
+    kernels::gemv(ta, ta ? k : m, ta ? m : k, alpha, a, lda, b, beta, c);
+  } else if (m == 1 && (!ta || lda == 1)) {
+    kernels::gemv(!tb, tb ? n : k, tb ? k : n, alpha, b, ldb, a, beta, c);
+  } else {
+    kernels::gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, std::max<int64_t>(n, 1));
+  }
+}
+
+// Strides of `a`, which has two axes more, at the leading axes of `shape`: 0 where it is repeated.
+void batch_strides(const Array& a, const Shape& shape, int64_t* strides) {
+  const int lead = shape.rank() - a.rank();
+  for (int i = 0; i < shape.rank() - 2; ++i) {
+    strides[i] = i < lead || a.size(i - lead) == 1 ? 0 : a.stride(i - lead);
+  }
+}
+
+int64_t batch_size(const Array& a) {
+  int64_t n = 1;
+  for (int i = 0; i < a.rank() - 2; ++i) n *= a.size(i);
+  return n;
+}
+
+}  // namespace
+
+void run_mv(const Array& a, const Array& x, const Array& y, double beta) {
+  const Matrices m(a);
+  const Array v = contiguous(x);
+  visit_differentiable(a.dtype(), [&](auto t) {
+    using T = decltype(t);
+    const int64_t rows = m.trans ? a.size(1) : a.size(0);
+    const int64_t cols = m.trans ? a.size(0) : a.size(1);
+    kernels::gemv(m.trans, rows, cols, T{1}, m.array.data<T>(), m.ld, v.data<T>(),
+                  static_cast<T>(beta), y.mutable_data<T>());
+  });
+}
+
+void run_mm(const Array& a, const Array& b, const Array& c, double alpha, double beta) {
+  const Matrices ma(a);
+  const Matrices mb(b);
+  visit_differentiable(a.dtype(), [&](auto t) {
+    using T = decltype(t);
+    multiply(ma.trans, mb.trans, a.size(0), b.size(1), a.size(1), static_cast<T>(alpha),
+             ma.array.data<T>(), ma.ld, mb.array.data<T>(), mb.ld, static_cast<T>(beta),
+             c.mutable_data<T>());
+  });
+}
+
+void run_matmul(const Array& a, const Array& b, const Array& c) {
+  const int r = c.rank();
+  if (r == 2) return run_mm(a, b, c);
+  const int64_t k = a.size(a.rank() - 1);
+  const int64_t n = c.size(r - 1);
+  if (batch_size(b) == 1 && a.is_contiguous() && batch_size(a) == batch_size(c)) {
+    // All rows of a meet the same matrix.
+    const int64_t rows = batch_size(c) * c.size(r - 2);
+    const int64_t strides[] = {b.stride(b.rank() - 2), b.stride(b.rank() - 1)};
+    return run_mm(a.view_as({rows, k}), b.view({k, n}, strides, 0), c.view_as({rows, n}));
+  }
+  const Matrices ma(a);
+  const Matrices mb(b);
+  const Shape shape = c.shape();
+  int64_t sa[kMaxRank];
+  int64_t sb[kMaxRank];
+  batch_strides(ma.array, shape, sa);
+  batch_strides(mb.array, shape, sb);
+  visit_differentiable(a.dtype(), [&](auto t) {
+    using T = decltype(t);
+    const T* pa = ma.array.data<T>();
+    const T* pb = mb.array.data<T>();
+    T* pc = c.mutable_data<T>();
+    kernels::for_each_row<3>(
+        static_cast<size_t>(r - 2), shape.data(), {c.strides(), sa, sb},
+        [&](const ptrdiff_t* at, size_t count, const ptrdiff_t* stride) {
+          for (size_t i = 0; i < count; ++i) {
+            const auto step = static_cast<ptrdiff_t>(i);
+            multiply(ma.trans, mb.trans, shape[r - 2], n, k, T{1}, pa + at[1] + step * stride[1],
+                     ma.ld, pb + at[2] + step * stride[2], mb.ld, T{0},
+                     pc + at[0] + step * stride[0]);
+          }
+        });
+  });
+}
+
+void run_outer(const Array& u, const Array& v, const Array& y) {
+  const Array row = contiguous(v);
+  visit_differentiable(u.dtype(), [&](auto t) {
+    using T = decltype(t);
+    const int64_t n = v.size(0);
+    const T* pu = u.data<T>();
+    T* to = y.mutable_data<T>();
+    for (int64_t i = 0; i < u.size(0); ++i, to += n) {
+      kernels::scale(pu[i * u.stride(0)], row.data<T>(), to, static_cast<size_t>(n));
+    }
+  });
+}
+
+void run_dot(const Array& a, const Array& b, const Array& y) {
+  const Array x = contiguous(a);
+  const Array z = contiguous(b);
+  visit_differentiable(a.dtype(), [&](auto t) {
+    using T = decltype(t);
+    *y.mutable_data<T>() = kernels::dot(x.data<T>(), z.data<T>(), static_cast<size_t>(x.numel()));
+  });
+}
+
+namespace {
+
+// Whether the gradient of that input reaches a leaf through nothing that would make it dense.
+bool keeps_structure(const detail::Node& node, int input) {
+  const detail::Node* n = node.edges()[input].node();
+  while (n != nullptr && !n->is_leaf()) {
+    if (n->def != registered::Permute && n->def != registered::Affine) return false;
+    n = n->edges()[0].node();
+  }
+  return n != nullptr;
+}
+
+// A factor that outlives the playback. A leaf's elements are overwritten by optimisers, perhaps
+// before this gradient is applied, so they are copied.
+Array factor(const Saved& s, const Array& a, int input) {
+  if (input < 0) return a;
+  const detail::Node* n = s.node().edges()[input].node();
+  while (n != nullptr && !n->is_leaf() && n->def->view) n = n->edges()[0].node();
+  return n != nullptr && n->is_leaf() ? clone(a) : a;
+}
+
+}  // namespace
+
+Gradient product_gradient(const Saved& s, int input, const Array& u, int from_u, const Array& v,
+                          int from_v) {
+  const bool vectors = u.rank() == 1;
+  const int64_t r = vectors ? 1 : u.size(0);
+  const int64_t m = u.size(u.rank() - 1);
+  const int64_t n = v.size(v.rank() - 1);
+  const Meta meta{u.dtype(), {m, n}};
+  if (r * (m + n) <= m * n && keeps_structure(s.node(), input)) {
+    return Gradient(meta, Outer{factor(s, u, from_u), factor(s, v, from_v)});
+  }
+  Array out = Array::empty(meta);
+  if (vectors) {
+    run_outer(u, v, out);
+  } else {
+    run_mm(transposed(u), v, out);
+  }
+  return out;
+}
+
+void mv_gradients(const Saved& s, const Array& g, GradSink& sink) {
+  if (s.needs(1)) {
+    const Array& a = s.in_array(0);
+    Array gx = Array::empty(a.dtype(), {a.size(1)});
+    run_mv(transposed(a), g, gx);
+    sink.add(1, std::move(gx));
+  }
+  if (s.needs(0)) sink.add(0, product_gradient(s, 0, g, -1, s.in_array(1), 1));
+}
+
+void mm_gradients(const Saved& s, const Array& g, GradSink& sink, int first, double alpha) {
+  const Array gy = alpha == 1 ? g : scaled(g, alpha);
+  if (s.needs(first)) {
+    const Array& b = s.in_array(first + 1);
+    sink.add(first, product_gradient(s, first, transposed(gy), -1, transposed(b), first + 1));
+  }
+  if (s.needs(first + 1)) {
+    const Array& a = s.in_array(first);
+    sink.add(first + 1, product_gradient(s, first + 1, a, first, gy, -1));
+  }
+}
+
+}  // namespace ebb::ops
