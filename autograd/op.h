@@ -91,6 +91,7 @@ struct OpDef {
   GradUses pair_uses[4];  // of inputs 0 and 1 together, by the bits of those that want a gradient
   Cost (*cost)(const void* attrs, Span<const Meta> in, Span<const Meta> out);
   std::string (*describe)(const void* attrs);                               // may be null
+  void (*default_attrs)(void* to);                                          // may be null
   void (*copy_attrs)(void* to, const void* from);                           // null: memcpy
   void (*destroy_attrs)(void* attrs);                                       // null: nothing to do
   uint16_t attrs_size;
@@ -149,6 +150,9 @@ constexpr OpDef make_op_def() {
   }
   if constexpr (requires { &Op::describe; }) {
     d.describe = [](const void* a) { return Op::describe(*static_cast<const Attrs*>(a)); };
+  }
+  if constexpr (std::is_default_constructible_v<Attrs>) {
+    d.default_attrs = [](void* to) { new (to) Attrs{}; };
   }
   if constexpr (!std::is_trivially_copyable_v<Attrs>) {
     d.copy_attrs = [](void* to, const void* from) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "ebb/autograd/op.h"
@@ -21,5 +23,12 @@ Span<const OpDef* const> registered_ops();
 
 /// The op of that name; null where there is none.
 const OpDef* find_op(std::string_view name);
+
+/// What a call of the op costs whose inputs have the shapes of its documentation, with every size
+/// 64, and default attributes; nothing where no such call is possible.
+std::optional<Cost> example_cost(const OpDef& def);
+
+/// One line an op: name, formula, shapes, and what example_cost() gives.
+std::string op_table();
 
 }  // namespace ebb

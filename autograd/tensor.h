@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -109,6 +110,26 @@ class Tensor {
   Tensor expand(const Shape& shape, Where where = Where::current()) const;
   Tensor sum(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
   Tensor mean(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
+  Tensor prod(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
+  Tensor max(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
+  Tensor min(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
+  Tensor argmax(std::optional<int64_t> axis = std::nullopt, bool keepdim = false,
+                Where where = Where::current()) const;
+  Tensor argmin(std::optional<int64_t> axis = std::nullopt, bool keepdim = false,
+                Where where = Where::current()) const;
+  Tensor var(Axes axes = {}, double correction = 1, bool keepdim = false,
+             Where where = Where::current()) const;
+  Tensor std(Axes axes = {}, double correction = 1, bool keepdim = false,
+             Where where = Where::current()) const;
+  Tensor norm(double p = 2, Axes axes = {}, bool keepdim = false,
+              Where where = Where::current()) const;
+  Tensor logsumexp(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
+  Tensor cumsum(int64_t axis, Where where = Where::current()) const;
+  Tensor cumprod(int64_t axis, Where where = Where::current()) const;
+  Tensor any(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
+  Tensor all(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
+  Tensor softmax(int64_t axis, Where where = Where::current()) const;
+  Tensor log_softmax(int64_t axis, Where where = Where::current()) const;
   Tensor matmul(const Tensor& other, Where where = Where::current()) const;
 
   // --- for ops and the engine -------------------------------------------------------------------

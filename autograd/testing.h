@@ -240,19 +240,25 @@ OpSamples unary_samples(const std::string& op, std::function<Tensor(const Tensor
                         const FamilyOptions& options = {});
 
 /// y = f(a, b), element by element, with all kinds of broadcasting too. Shapes that do not fit must
-/// be a ShapeError that names both. A kink is where a - b, not a, has one of the values given.
+/// be a ShapeError that names both. The kinks, if any, must be {0}: then a and b are at least 0.05
+/// apart wherever they meet.
 OpSamples binary_samples(const std::string& op,
                          std::function<Tensor(const Tensor&, const Tensor&)> f,
                          std::function<double(double, double)> reference, Range a = {},
                          Range b = {}, const FamilyOptions& options = {});
 
-struct ReductionOptions : FamilyOptions {
-  bool several_axes = true;   ///< takes more than one axis at a time
-  std::string empty_is_error = {};  ///< of nothing there is no result, but this ValueError
+struct ReductionOptions {
+  double tolerance64 = 1e-12;
+  double tolerance32 = 1e-5;
+  double gradient_tolerance32 = 0;
+  std::string no_gradient = {};
+  std::string no_second_order = {};
+  bool several_axes = true;     ///< takes more than one axis at a time
+  bool empty_is_error = false;  ///< of no numbers there is no result; add an error_sample for that
 };
 
-/// y = f(x, axes, keepdim), where `reference` reduces a list of numbers, none of which is twice in
-/// it. An axis out of range must be an IndexError.
+/// y = f(x, axes, keepdim), where `reference` reduces a list of numbers, no two of which are equal.
+/// An axis out of range must be an IndexError, one named twice a ValueError.
 OpSamples reduction_samples(const std::string& op,
                             std::function<Tensor(const Tensor&, Axes, bool)> f,
                             std::function<double(Span<const double>)> reference, Range range = {},

@@ -10,6 +10,22 @@ namespace ops {
 
 namespace {
 
+// out = fn(a, b) over the shape of `out`, which a and b broadcast to.
+void run_compare(kernels::CompareFn fn, const Array& a, const Array& b, const Array& out) {
+  const Shape shape = out.shape();
+  int64_t sa[kMaxRank];
+  int64_t sb[kMaxRank];
+  broadcast_strides(a, shape, sa);
+  broadcast_strides(b, shape, sb);
+  const auto size = static_cast<ptrdiff_t>(size_of(a.dtype()));
+  auto* y = reinterpret_cast<uint8_t*>(out.raw());
+  kernels::for_each_row<3>(static_cast<size_t>(shape.rank()), shape.data(), {out.strides(), sa, sb},
+                           [&](const ptrdiff_t* at, size_t n, const ptrdiff_t* stride) {
+                             fn(a.raw() + at[1] * size, stride[1], b.raw() + at[2] * size,
+                                stride[2], y + at[0], n);
+                           });
+}
+
 template <class Op, kernels::Compare kernel>
 struct CompareOp {
   struct Attrs {};
@@ -19,20 +35,28 @@ struct CompareOp {
     return {{kBool, broadcast(Op::kDoc, in[0].shape, in[1].shape)}};
   }
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
-    const kernels::CompareFn fn = kernels::compare_fn(in[0].dtype(), kernel);
-    const Shape shape = out[0].shape();
-    int64_t sa[kMaxRank];
-    int64_t sb[kMaxRank];
-    broadcast_strides(in[0], shape, sa);
-    broadcast_strides(in[1], shape, sb);
-    const auto size = static_cast<ptrdiff_t>(size_of(in[0].dtype()));
-    auto* y = reinterpret_cast<uint8_t*>(out[0].raw());
-    kernels::for_each_row<3>(
-        static_cast<size_t>(shape.rank()), shape.data(), {out[0].strides(), sa, sb},
-        [&](const ptrdiff_t* at, size_t n, const ptrdiff_t* stride) {
-          fn(in[0].raw() + at[1] * size, stride[1], in[1].raw() + at[2] * size, stride[2],
-             y + at[0], n);
-        });
+    run_compare(kernels::compare_fn(in[0].dtype(), kernel), in[0], in[1], out[0]);
+  }
+};
+
+void require_bool(const OpDoc& doc, Span<const Meta> in) {
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (in[i].dtype == kBool) continue;
+    throw DTypeError(
+        absl::StrCat(doc.name, ": input ", i, " is ", in[i].str(), "; it must be bool"));
+  }
+}
+
+template <class Op, kernels::Logical kernel>
+struct LogicalOp {
+  struct Attrs {};
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_inputs(Op::kDoc, in, 2);
+    require_bool(Op::kDoc, in);
+    return {{kBool, broadcast(Op::kDoc, in[0].shape, in[1].shape)}};
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    run_compare(kernels::logical_fn(kernel), in[0], in[1], out[0]);
   }
 };
 
@@ -68,6 +92,40 @@ struct Ge : CompareOp<Ge, kernels::Compare::kGe> {
 };
 EBB_OP(Ge)
 
+struct LogicalAnd : LogicalOp<LogicalAnd, kernels::Logical::kAnd> {
+  static constexpr OpDoc kDoc{"logical_and", "y = a and b, elementwise",
+                              "a:[...] b:[...] -> y:[...]"};
+};
+EBB_OP(LogicalAnd)
+
+struct LogicalOr : LogicalOp<LogicalOr, kernels::Logical::kOr> {
+  static constexpr OpDoc kDoc{"logical_or", "y = a or b, elementwise",
+                              "a:[...] b:[...] -> y:[...]"};
+};
+EBB_OP(LogicalOr)
+
+struct LogicalXor : LogicalOp<LogicalXor, kernels::Logical::kXor> {
+  static constexpr OpDoc kDoc{"logical_xor", "y = either a or b, elementwise",
+                              "a:[...] b:[...] -> y:[...]"};
+};
+EBB_OP(LogicalXor)
+
+struct LogicalNot {
+  static constexpr OpDoc kDoc{"logical_not", "y = not x, elementwise", "x:[...] -> y:[...]"};
+  struct Attrs {};
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_inputs(kDoc, in, 1);
+    require_bool(kDoc, in);
+    return {in[0]};
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    const Array x = contiguous(in[0]);
+    kernels::logical_not(reinterpret_cast<const uint8_t*>(x.raw()), 1,
+                         reinterpret_cast<uint8_t*>(out[0].raw()), static_cast<size_t>(x.numel()));
+  }
+};
+EBB_OP(LogicalNot)
+
 }  // namespace ops
 
 namespace {
@@ -78,7 +136,7 @@ Tensor compare(const Tensor& a, const Tensor& b, Where where) {
   return apply<Op>(At(p.a, where), p.b);
 }
 
-// With a number: in float64 where x is an integer, so that fractions compare as they should.
+// With a number: an integer tensor is compared as float32 where the number has a fraction.
 template <class Op>
 Tensor compare(At a, double b) {
   return compare<Op>(*a.tensor, ops::scalar_for(*a.tensor, b), a.where);
@@ -92,6 +150,17 @@ Tensor lt(const Tensor& a, const Tensor& b, Where where) { return compare<ops::L
 Tensor le(const Tensor& a, const Tensor& b, Where where) { return compare<ops::Le>(a, b, where); }
 Tensor gt(const Tensor& a, const Tensor& b, Where where) { return compare<ops::Gt>(a, b, where); }
 Tensor ge(const Tensor& a, const Tensor& b, Where where) { return compare<ops::Ge>(a, b, where); }
+
+Tensor logical_and(const Tensor& a, const Tensor& b, Where where) {
+  return apply<ops::LogicalAnd>(At(a, where), b);
+}
+Tensor logical_or(const Tensor& a, const Tensor& b, Where where) {
+  return apply<ops::LogicalOr>(At(a, where), b);
+}
+Tensor logical_xor(const Tensor& a, const Tensor& b, Where where) {
+  return apply<ops::LogicalXor>(At(a, where), b);
+}
+Tensor logical_not(const Tensor& x, Where where) { return apply<ops::LogicalNot>(At(x, where)); }
 
 Tensor operator<(At a, At b) { return lt(*a.tensor, *b.tensor, b.where); }
 Tensor operator<=(At a, At b) { return le(*a.tensor, *b.tensor, b.where); }

@@ -5,10 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "ebb/ops/convert.h"
-#include "ebb/ops/op_util.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/kernels/strided.h"
 #include "ebb/ops/kernels/unary.h"
+#include "ebb/ops/op_util.h"
+#include "ebb/ops/unary.h"
 
 namespace ebb {
 namespace ops {
@@ -33,12 +34,11 @@ void run_binary(Binary op, const Array& a, const Array& b, const Array& out) {
   broadcast_strides(b, shape, sb);
   const auto in_size = static_cast<ptrdiff_t>(size_of(a.dtype()));
   const auto out_size = static_cast<ptrdiff_t>(size_of(out.dtype()));
-  kernels::for_each_row<3>(
-      static_cast<size_t>(shape.rank()), shape.data(), {out.strides(), sa, sb},
-      [&](const ptrdiff_t* at, size_t count, const ptrdiff_t* stride) {
-        fn(a.raw() + at[1] * in_size, stride[1], b.raw() + at[2] * in_size, stride[2],
-           out.raw() + at[0] * out_size, count);
-      });
+  kernels::for_each_row<3>(static_cast<size_t>(shape.rank()), shape.data(), {out.strides(), sa, sb},
+                           [&](const ptrdiff_t* at, size_t count, const ptrdiff_t* stride) {
+                             fn(a.raw() + at[1] * in_size, stride[1], b.raw() + at[2] * in_size,
+                                stride[2], out.raw() + at[0] * out_size, count);
+                           });
 }
 
 // What all ops of two broadcast operands share.
@@ -91,6 +91,11 @@ struct Sub : BinaryOp<Sub> {
     return {s.needs(0) ? unbroadcast(s, g[0], 0) : Tensor(),
             s.needs(1) ? unbroadcast(s, -g[0], 1) : Tensor()};
   }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    if (s.has_in_shape(0) || s.has_in_shape(1)) return run_rule(&backward, s, g, sink);
+    if (s.needs(0)) sink.add(0, g[0]);
+    if (s.needs(1)) sink.add(1, scaled(g[0], -1));
+  }
 };
 EBB_OP(Sub)
 
@@ -134,6 +139,150 @@ struct Div : BinaryOp<Div> {
   }
 };
 EBB_OP(Div)
+
+// Of a tie each operand gets half; NaN on either side sends the gradient to both.
+struct Minimum : BinaryOp<Minimum> {
+  static constexpr OpDoc kDoc{"minimum", "y = min(a, b), elementwise",
+                              "a:[...] b:[...] -> y:[...]"};
+  static constexpr Binary kKernel = Binary::kMinimum;
+  static constexpr GradUses uses(int) { return {.in = 0b11}; }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Tensor tie = 0.5 * to(eq(s.in(0), s.in(1)), g[0].dtype());
+    const Tensor above = to(s.in(0) > s.in(1), g[0].dtype());
+    const Tensor below = to(s.in(0) < s.in(1), g[0].dtype());
+    return {s.needs(0) ? unbroadcast(s, g[0] * (1 - above - tie), 0) : Tensor(),
+            s.needs(1) ? unbroadcast(s, g[0] * (1 - below - tie), 1) : Tensor()};
+  }
+};
+EBB_OP(Minimum)
+
+struct Maximum : BinaryOp<Maximum> {
+  static constexpr OpDoc kDoc{"maximum", "y = max(a, b), elementwise",
+                              "a:[...] b:[...] -> y:[...]"};
+  static constexpr Binary kKernel = Binary::kMaximum;
+  static constexpr GradUses uses(int) { return {.in = 0b11}; }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Tensor tie = 0.5 * to(eq(s.in(0), s.in(1)), g[0].dtype());
+    const Tensor above = to(s.in(0) > s.in(1), g[0].dtype());
+    const Tensor below = to(s.in(0) < s.in(1), g[0].dtype());
+    return {s.needs(0) ? unbroadcast(s, g[0] * (1 - below - tie), 0) : Tensor(),
+            s.needs(1) ? unbroadcast(s, g[0] * (1 - above - tie), 1) : Tensor()};
+  }
+};
+EBB_OP(Maximum)
+
+// dy/da = b a^(b-1), dy/db = y ln(a). Where a factor is 0 by itself, the other may be infinite; it
+// is kept finite there, so that the product and its derivatives are 0 and not NaN.
+struct Pow : BinaryOp<Pow> {
+  static constexpr OpDoc kDoc{"pow", "y = a^b, elementwise", "a:[...] b:[...] -> y:[...]"};
+  static constexpr Binary kKernel = Binary::kPow;
+  static constexpr GradUses uses(int input) {
+    return input == 0 ? GradUses{.in = 0b11} : GradUses{.in = 0b11, .out = 0b1};
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Tensor a = s.in(0);
+    const Tensor b = s.in(1);
+    Tensor ga;
+    Tensor gb;
+    if (s.needs(0)) {
+      const Tensor one_less = where(eq(b, zero(b)), zero(b), b - 1);
+      ga = unbroadcast(s, g[0] * b * pow(a, one_less), 0);
+    }
+    if (s.needs(1)) {
+      const Tensor at_zero = logical_and(eq(a, zero(a)), b >= 0);
+      gb = unbroadcast(s, g[0] * s.out(0) * log(where(at_zero, one(a), a)), 1);
+    }
+    return {ga, gb};
+  }
+
+ private:
+  static Tensor zero(const Tensor& like) { return scalar_for(like, 0); }
+  static Tensor one(const Tensor& like) { return scalar_for(like, 1); }
+};
+EBB_OP(Pow)
+
+struct Atan2 : BinaryOp<Atan2> {
+  static constexpr OpDoc kDoc{"atan2", "angle of the point (x, y), in (-pi, pi], elementwise",
+                              "y:[...] x:[...] -> angle:[...]"};
+  static constexpr Binary kKernel = Binary::kAtan2;
+  static constexpr GradUses uses(int) { return {.in = 0b11}; }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Tensor y = s.in(0);
+    const Tensor x = s.in(1);
+    const Tensor scaled = g[0] / (square(x) + square(y));
+    return {s.needs(0) ? unbroadcast(s, scaled * x, 0) : Tensor(),
+            s.needs(1) ? unbroadcast(s, -scaled * y, 1) : Tensor()};
+  }
+};
+EBB_OP(Atan2)
+
+struct Fmod : BinaryOp<Fmod> {
+  static constexpr OpDoc kDoc{"fmod", "y = a - b trunc(a / b), elementwise",
+                              "a:[...] b:[...] -> y:[...]"};
+  static constexpr Binary kKernel = Binary::kFmod;
+  static constexpr GradUses uses(int input) {
+    return input == 0 ? GradUses{} : GradUses{.in = 0b11};
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    return {s.needs(0) ? unbroadcast(s, g[0], 0) : Tensor(),
+            s.needs(1) ? unbroadcast(s, -g[0] * trunc(s.in(0) / s.in(1)), 1) : Tensor()};
+  }
+};
+EBB_OP(Fmod)
+
+struct Remainder : BinaryOp<Remainder> {
+  static constexpr OpDoc kDoc{"remainder", "y = a - b floor(a / b), elementwise",
+                              "a:[...] b:[...] -> y:[...]"};
+  static constexpr Binary kKernel = Binary::kRemainder;
+  static constexpr GradUses uses(int input) {
+    return input == 0 ? GradUses{} : GradUses{.in = 0b11};
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    return {s.needs(0) ? unbroadcast(s, g[0], 0) : Tensor(),
+            s.needs(1) ? unbroadcast(s, -g[0] * floor(s.in(0) / s.in(1)), 1) : Tensor()};
+  }
+};
+EBB_OP(Remainder)
+
+struct Where_ {
+  static constexpr OpDoc kDoc{"where", "y = condition ? a : b, elementwise",
+                              "condition:[...] a:[...] b:[...] -> y:[...]"};
+  static constexpr bool kElementwise = true;
+  struct Attrs {};
+  static constexpr GradUses uses(int) { return {.in = 0b001}; }
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_inputs(kDoc, in, 3);
+    if (in[0].dtype != kBool) {
+      throw DTypeError(absl::StrCat("where: the condition is ", in[0].str(), "; it must be bool"));
+    }
+    require_same_dtype(kDoc, in.subspan(1));
+    const Shape ab = broadcast(kDoc, in[1].shape, in[2].shape);
+    return {{in[1].dtype, broadcast(kDoc, in[0].shape, ab)}};
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    const Shape shape = out[0].shape();
+    int64_t strides[3][kMaxRank];
+    for (size_t i = 0; i < 3; ++i) broadcast_strides(in[i], shape, strides[i]);
+    const size_t item = size_of(out[0].dtype());
+    const auto size = static_cast<ptrdiff_t>(item);
+    const kernels::WhereFn fn = kernels::where_fn(item);
+    const auto* condition = reinterpret_cast<const uint8_t*>(in[0].raw());
+    kernels::for_each_row<4>(static_cast<size_t>(shape.rank()), shape.data(),
+                             {out[0].strides(), strides[0], strides[1], strides[2]},
+                             [&](const ptrdiff_t* at, size_t n, const ptrdiff_t* stride) {
+                               fn(condition + at[1], stride[1], in[1].raw() + at[2] * size,
+                                  stride[2], in[2].raw() + at[3] * size, stride[3],
+                                  out[0].raw() + at[0] * size, n);
+                             });
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Tensor condition = s.in(0);
+    const Tensor zero = scalar_for(g[0], 0);
+    return {Tensor(), s.needs(1) ? unbroadcast(s, where(condition, g[0], zero), 1) : Tensor(),
+            s.needs(2) ? unbroadcast(s, where(condition, zero, g[0]), 2) : Tensor()};
+  }
+};
+EBB_OP(Where_)
 
 struct Affine {
   static constexpr OpDoc kDoc{"affine", "y = scale * x + shift, elementwise", "x:[...] -> y:[...]"};
@@ -197,7 +346,8 @@ namespace {
 
 template <class Op>
 Tensor binary(const Tensor& a, const Tensor& b, Where where) {
-  if (a.dtype() == b.dtype()) [[likely]] return apply<Op>(At(a, where), b);
+  if (a.dtype() == b.dtype()) [[likely]]
+    return apply<Op>(At(a, where), b);
   const ops::Promoted p(a, b, where);
   return apply<Op>(At(p.a, where), p.b);
 }
@@ -220,6 +370,29 @@ Tensor mul(const Tensor& a, const Tensor& b, Where where) { return binary<ops::M
 Tensor div(const Tensor& a, const Tensor& b, Where where) {
   if (!is_integral(a.dtype()) || !is_integral(b.dtype())) return binary<ops::Div>(a, b, where);
   return binary<ops::Div>(to(a, kFloat32, where), to(b, kFloat32, where), where);
+}
+
+Tensor minimum(const Tensor& a, const Tensor& b, Where where) {
+  return binary<ops::Minimum>(a, b, where);
+}
+Tensor maximum(const Tensor& a, const Tensor& b, Where where) {
+  return binary<ops::Maximum>(a, b, where);
+}
+Tensor pow(const Tensor& a, const Tensor& b, Where where) { return binary<ops::Pow>(a, b, where); }
+Tensor atan2(const Tensor& y, const Tensor& x, Where where) {
+  return binary<ops::Atan2>(y, x, where);
+}
+Tensor fmod(const Tensor& a, const Tensor& b, Where where) {
+  return binary<ops::Fmod>(a, b, where);
+}
+Tensor remainder(const Tensor& a, const Tensor& b, Where where) {
+  return binary<ops::Remainder>(a, b, where);
+}
+
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b, Where place) {
+  if (a.dtype() == b.dtype()) return apply<ops::Where_>(At(condition, place), a, b);
+  const ops::Promoted p(a, b, place);
+  return apply<ops::Where_>(At(condition, place), p.a, p.b);
 }
 
 Tensor affine(const Tensor& x, double scale, double shift, Where where) {

@@ -17,6 +17,27 @@ Tensor div(const Tensor& a, const Tensor& b, Where where = Where::current());
 /// scale * x + shift; x floating.
 Tensor affine(const Tensor& x, double scale, double shift, Where where = Where::current());
 
+/// The smaller (larger) of the two; NaN where either is. Of a tie each gets half the gradient.
+Tensor minimum(const Tensor& a, const Tensor& b, Where where = Where::current());
+Tensor maximum(const Tensor& a, const Tensor& b, Where where = Where::current());
+/// a^b. 0^0 is 1; a negative a with a fractional b gives NaN. Integers: a negative power is 0, but
+/// of 1 and -1.
+Tensor pow(const Tensor& a, const Tensor& b, Where where = Where::current());
+/// Angle of the point (x, y) in (-pi, pi]; floating types.
+Tensor atan2(const Tensor& y, const Tensor& x, Where where = Where::current());
+/// What a division leaves, with the sign of a (fmod) or of b (remainder). Integers: 0 where b is 0.
+Tensor fmod(const Tensor& a, const Tensor& b, Where where = Where::current());
+Tensor remainder(const Tensor& a, const Tensor& b, Where where = Where::current());
+/// a where the condition (bool) holds, else b.
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b,
+             Where place = Where::current());
+
+/// Of bool tensors; no gradient.
+Tensor logical_and(const Tensor& a, const Tensor& b, Where where = Where::current());
+Tensor logical_or(const Tensor& a, const Tensor& b, Where where = Where::current());
+Tensor logical_xor(const Tensor& a, const Tensor& b, Where where = Where::current());
+Tensor logical_not(const Tensor& x, Where where = Where::current());
+
 // Comparisons: bool, without gradient. NaN compares false, but for ne.
 Tensor eq(const Tensor& a, const Tensor& b, Where where = Where::current());
 Tensor ne(const Tensor& a, const Tensor& b, Where where = Where::current());

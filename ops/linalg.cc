@@ -4,10 +4,10 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "ebb/ops/convert.h"
+#include "ebb/ops/elementwise.h"
 #include "ebb/ops/kernels/binary.h"
-#include "ebb/ops/kernels/blas.h"
-#include "ebb/ops/op_util.h"
+#include "ebb/ops/product.h"
+#include "ebb/ops/reduce.h"
 #include "ebb/ops/shape.h"
 
 namespace ebb {
@@ -15,161 +15,107 @@ namespace ops {
 
 namespace {
 
-[[noreturn]] void misfit(const OpDoc& doc, Span<const Meta> in, const char* rule) {
-  throw ShapeError(absl::StrCat(doc.name, ": a is ", in[0].shape.str(), ", b is ",
-                                in[1].shape.str(), "; ", rule));
+// "mm: a is [3,4], b is [5,6]; " and what is wrong.
+template <class... Why>
+[[noreturn]] void misfit(const OpDoc& doc, Span<const Meta> in, Span<const char* const> names,
+                         const Why&... why) {
+  std::string message = absl::StrCat(doc.name, ": ");
+  for (size_t i = 0; i < names.size(); ++i) {
+    absl::StrAppend(&message, i == 0 ? "" : ", ", names[i], " is ", in[i].shape.str());
+  }
+  throw ShapeError(absl::StrCat(message, "; ", why...));
 }
 
-void require_ranks(const OpDoc& doc, Span<const Meta> in, int a, int b, const char* rule) {
-  require_inputs(doc, in, 2);
+constexpr const char* kAb[] = {"a", "b"};
+
+void require_ranks(const OpDoc& doc, Span<const Meta> in, Span<const char* const> names,
+                   std::initializer_list<int> ranks) {
+  require_inputs(doc, in, ranks.size());
   require_floating(doc, in);
   require_same_dtype(doc, in);
-  if (in[0].shape.rank() != a || in[1].shape.rank() != b) misfit(doc, in, rule);
-}
-
-// A matrix as the kernels take it: where it is the transpose of one in row-major order, that one
-// and a flag, so that no transposed copy is made.
-struct MatrixArg {
-  explicit MatrixArg(const Array& a) : array(a) {
-    const int64_t rows = a.size(0);
-    const int64_t cols = a.size(1);
-    if ((a.stride(1) == 1 || cols <= 1) && (a.stride(0) >= cols || rows <= 1)) {
-      ld = rows <= 1 ? std::max<int64_t>(cols, 1) : a.stride(0);
-    } else if (a.stride(0) == 1 && a.stride(1) >= rows) {
-      trans = true;
-      ld = a.stride(1);
-    } else {
-      array = contiguous(a);
-      ld = std::max<int64_t>(cols, 1);
+  size_t i = 0;
+  for (const int r : ranks) {
+    if (in[i].shape.rank() != r) {
+      misfit(doc, in, names, names[i], " must have rank ", r, ", not ", in[i].shape.rank());
     }
+    ++i;
   }
-  Array array;
-  bool trans = false;
-  int64_t ld;
-};
-
-void run_mv(const Array& a, const Array& x, const Array& y) {
-  const MatrixArg m(a);
-  const Array v = contiguous(x);
-  visit_differentiable(a.dtype(), [&](auto t) {
-    using T = decltype(t);
-    const int64_t rows = m.trans ? a.size(1) : a.size(0);
-    const int64_t cols = m.trans ? a.size(0) : a.size(1);
-    kernels::gemv(m.trans, rows, cols, T{1}, m.array.data<T>(), m.ld, v.data<T>(), T{0},
-                  y.mutable_data<T>());
-  });
 }
 
-void run_mm(const Array& a, const Array& b, const Array& c) {
-  const MatrixArg ma(a);
-  const MatrixArg mb(b);
-  visit_differentiable(a.dtype(), [&](auto t) {
-    using T = decltype(t);
-    kernels::gemm(ma.trans, mb.trans, a.size(0), b.size(1), a.size(1), T{1}, ma.array.data<T>(),
-                  ma.ld, mb.array.data<T>(), mb.ld, T{0}, c.mutable_data<T>(),
-                  std::max<int64_t>(b.size(1), 1));
-  });
+// Axis `i` of input x and axis `j` of input y, counted from the last, must be of one size.
+void require_equal(const OpDoc& doc, Span<const Meta> in, Span<const char* const> names, size_t x,
+                   int i, size_t y, int j) {
+  const int64_t a = in[x].shape[in[x].shape.rank() + i];
+  const int64_t b = in[y].shape[in[y].shape.rank() + j];
+  if (a == b) return;
+  misfit(doc, in, names, names[x], ".size(", i, ")=", a, " must equal ", names[y], ".size(", j,
+         ")=", b);
+}
+
+// Of a product that sums over k terms for each element of the result.
+Cost product_cost(Span<const Meta> in, Span<const Meta> out, int64_t k) {
+  Cost c = detail::default_cost(in, out);
+  c.multiply_adds = static_cast<double>(out[0].shape.numel()) * static_cast<double>(k);
+  return c;
+}
+
+int64_t last_size(const Shape& s) { return s[s.rank() - 1]; }
+
+constexpr GradUses uses_other(int input) { return {.in = detail::bit(1 - input)}; }
+
+// All axes but the last joined to one.
+Shape rows_of(const Shape& s) {
+  int64_t rows = 1;
+  for (int i = 0; i + 1 < s.rank(); ++i) rows *= s[i];
+  return {rows, last_size(s)};
+}
+Array rows_of(const Array& a) { return contiguous(a).view_as(rows_of(a.shape())); }
+Tensor rows_of(const Tensor& x) { return x.dim() == 2 ? x : reshape(x, rows_of(x.shape())); }
+
+Tensor with_shape(const Tensor& x, const Shape& shape) {
+  return x.shape() == shape ? x : reshape(x, shape);
 }
 
 }  // namespace
 
-struct Mv {
-  static constexpr OpDoc kDoc{"mv", "y = a x", "a:[m,k] x:[k] -> y:[m]"};
+struct Dot {
+  static constexpr OpDoc kDoc{"dot", "y = sum_i a[i] b[i]", "a:[n] b:[n] -> y:[]"};
   struct Attrs {};
-  static constexpr GradUses uses(int input) { return {.in = detail::bit(1 - input)}; }
+  static constexpr GradUses uses(int input) { return uses_other(input); }
   static Metas infer(const Attrs&, Span<const Meta> in) {
-    constexpr const char* kRule = "they must be [m,k] and [k]";
-    require_ranks(kDoc, in, 2, 1, kRule);
-    if (in[0].shape[1] != in[1].shape[0]) misfit(kDoc, in, kRule);
-    return {{in[0].dtype, {in[0].shape[0]}}};
+    require_ranks(kDoc, in, kAb, {1, 1});
+    require_equal(kDoc, in, kAb, 0, -1, 1, -1);
+    return {{in[0].dtype, {}}};
   }
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
-    run_mv(in[0], in[1], out[0]);
+    run_dot(in[0], in[1], out[0]);
   }
-  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta>) {
-    const auto m = static_cast<double>(in[0].shape[0]);
-    const auto k = static_cast<double>(in[0].shape[1]);
-    return {m * k, (m * k + m + k) * static_cast<double>(size_of(in[0].dtype))};
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+    return product_cost(in, out, in[0].shape[0]);
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
-    return {s.needs(0) ? outer(g[0], s.in(1)) : Tensor(),
-            s.needs(1) ? mv(t(s.in(0)), g[0]) : Tensor()};
+    return {s.needs(0) ? g[0] * s.in(1) : Tensor(), s.needs(1) ? g[0] * s.in(0) : Tensor()};
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
-    const Array& gy = g[0];
-    if (s.needs(1)) {
-      const Array& a = s.in_array(0);
-      Array gx = Array::empty(a.dtype(), {a.size(1)});
-      run_mv(transposed(a), gy, gx);
-      sink.add(1, std::move(gx));
-    }
-    if (s.needs(0)) {
-      const Array& x = s.in_array(1);
-      sink.add(0, Gradient({x.dtype(), {gy.size(0), x.size(0)}}, Outer{gy, x}));
+    const double scale = g[0].item();
+    for (int i = 0; i < 2; ++i) {
+      if (s.needs(i)) sink.add(i, scaled(s.in_array(1 - i), scale));
     }
   }
 };
-EBB_OP(Mv)
-
-struct Mm {
-  static constexpr OpDoc kDoc{"mm", "y = a b", "a:[m,k] b:[k,n] -> y:[m,n]"};
-  struct Attrs {};
-  static constexpr GradUses uses(int input) { return {.in = detail::bit(1 - input)}; }
-  static Metas infer(const Attrs&, Span<const Meta> in) {
-    constexpr const char* kRule = "they must be [m,k] and [k,n]";
-    require_ranks(kDoc, in, 2, 2, kRule);
-    if (in[0].shape[1] != in[1].shape[0]) misfit(kDoc, in, kRule);
-    return {{in[0].dtype, {in[0].shape[0], in[1].shape[1]}}};
-  }
-  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
-    run_mm(in[0], in[1], out[0]);
-  }
-  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta>) {
-    const auto m = static_cast<double>(in[0].shape[0]);
-    const auto k = static_cast<double>(in[0].shape[1]);
-    const auto n = static_cast<double>(in[1].shape[1]);
-    return {m * k * n, (m * k + k * n + m * n) * static_cast<double>(size_of(in[0].dtype))};
-  }
-  static Grads backward(const Saved& s, const OutGrads& g) {
-    return {s.needs(0) ? mm(g[0], t(s.in(1))) : Tensor(),
-            s.needs(1) ? mm(t(s.in(0)), g[0]) : Tensor()};
-  }
-  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
-    const Array& gy = g[0];
-    // Each is a sum of as many rank-one products as the other operand has rows or columns; the
-    // gradient multiplies them out as soon as that is cheaper.
-    if (s.needs(0)) {
-      const Array& b = s.in_array(1);
-      sink.add(0, Gradient({b.dtype(), {gy.size(0), b.size(0)}},
-                           Outer{transposed(gy), transposed(b)}));
-    }
-    if (s.needs(1)) {
-      const Array& a = s.in_array(0);
-      sink.add(1, Gradient({a.dtype(), {a.size(1), gy.size(1)}}, Outer{a, gy}));
-    }
-  }
-};
-EBB_OP(Mm)
+EBB_OP(Dot)
 
 struct OuterProduct {
   static constexpr OpDoc kDoc{"outer", "y[i,j] = u[i] v[j]", "u:[m] v:[n] -> y:[m,n]"};
   struct Attrs {};
-  static constexpr GradUses uses(int input) { return {.in = detail::bit(1 - input)}; }
+  static constexpr const char* kNames[] = {"u", "v"};
+  static constexpr GradUses uses(int input) { return uses_other(input); }
   static Metas infer(const Attrs&, Span<const Meta> in) {
-    require_ranks(kDoc, in, 1, 1, "they must be vectors");
+    require_ranks(kDoc, in, kNames, {1, 1});
     return {{in[0].dtype, {in[0].shape[0], in[1].shape[0]}}};
   }
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
-    const Array u = contiguous(in[0]);
-    const Array v = contiguous(in[1]);
-    visit_differentiable(u.dtype(), [&](auto t) {
-      using T = decltype(t);
-      const int64_t n = v.size(0);
-      for (int64_t i = 0; i < u.size(0); ++i) {
-        kernels::scale(u.data<T>()[i], v.data<T>(), out[0].mutable_data<T>() + i * n,
-                       static_cast<size_t>(n));
-      }
-    });
+    run_outer(in[0], in[1], out[0]);
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
     return {s.needs(0) ? mv(g[0], s.in(1)) : Tensor(),
@@ -178,12 +124,361 @@ struct OuterProduct {
 };
 EBB_OP(OuterProduct)
 
+struct Mv {
+  static constexpr OpDoc kDoc{"mv", "y = a x", "a:[m,k] x:[k] -> y:[m]"};
+  struct Attrs {};
+  static constexpr const char* kNames[] = {"a", "x"};
+  static constexpr GradUses uses(int input) { return uses_other(input); }
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_ranks(kDoc, in, kNames, {2, 1});
+    require_equal(kDoc, in, kNames, 0, -1, 1, -1);
+    return {{in[0].dtype, {in[0].shape[0]}}};
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    run_mv(in[0], in[1], out[0]);
+  }
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+    return product_cost(in, out, in[0].shape[1]);
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    return {s.needs(0) ? outer(g[0], s.in(1)) : Tensor(),
+            s.needs(1) ? mv(t(s.in(0)), g[0]) : Tensor()};
+  }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    mv_gradients(s, g[0], sink);
+  }
+};
+EBB_OP(Mv)
+
+struct Mm {
+  static constexpr OpDoc kDoc{"mm", "y = a b", "a:[m,k] b:[k,n] -> y:[m,n]"};
+  struct Attrs {};
+  static constexpr GradUses uses(int input) { return uses_other(input); }
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_ranks(kDoc, in, kAb, {2, 2});
+    require_equal(kDoc, in, kAb, 0, -1, 1, -2);
+    return {{in[0].dtype, {in[0].shape[0], in[1].shape[1]}}};
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    run_mm(in[0], in[1], out[0]);
+  }
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+    return product_cost(in, out, in[0].shape[1]);
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    return {s.needs(0) ? mm(g[0], t(s.in(1))) : Tensor(),
+            s.needs(1) ? mm(t(s.in(0)), g[0]) : Tensor()};
+  }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    mm_gradients(s, g[0], sink);
+  }
+};
+EBB_OP(Mm)
+
+struct Bmm {
+  static constexpr OpDoc kDoc{"bmm", "y[i] = a[i] b[i]", "a:[b,m,k] b:[b,k,n] -> y:[b,m,n]"};
+  struct Attrs {};
+  static constexpr GradUses uses(int input) { return uses_other(input); }
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_ranks(kDoc, in, kAb, {3, 3});
+    require_equal(kDoc, in, kAb, 0, -3, 1, -3);
+    require_equal(kDoc, in, kAb, 0, -1, 1, -2);
+    return {{in[0].dtype, {in[0].shape[0], in[0].shape[1], in[1].shape[2]}}};
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    run_matmul(in[0], in[1], out[0]);
+  }
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+    return product_cost(in, out, in[0].shape[2]);
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    return {s.needs(0) ? bmm(g[0], transpose(s.in(1), 1, 2)) : Tensor(),
+            s.needs(1) ? bmm(transpose(s.in(0), 1, 2), g[0]) : Tensor()};
+  }
+};
+EBB_OP(Bmm)
+
+struct Matmul {
+  static constexpr OpDoc kDoc{"matmul", "y = a b, over the last two axes",
+                              "a:[...,m,k] b:[...,k,n] -> y:[...,m,n]"};
+  struct Attrs {};
+  static constexpr GradUses uses(int input) {
+    return {.in = detail::bit(1 - input), .shapes = detail::bit(input)};
+  }
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_inputs(kDoc, in, 2);
+    require_floating(kDoc, in);
+    require_same_dtype(kDoc, in);
+    const Shape& a = in[0].shape;
+    const Shape& b = in[1].shape;
+    if (a.rank() == 0 || b.rank() == 0) misfit(kDoc, in, kAb, "neither may be a scalar");
+    require_equal(kDoc, in, kAb, 0, -1, 1, b.rank() == 1 ? -1 : -2);
+    const auto leading = [](const Shape& s) {
+      return Shape(s.data(), static_cast<size_t>(std::max(s.rank() - 2, 0)));
+    };
+    Shape out;
+    if (!broadcast_shapes(leading(a), leading(b), &out)) {
+      misfit(kDoc, in, kAb,
+             "the axes before the last two must be equal or 1, from the last one on");
+    }
+    if (a.rank() > 1) out.push_back(a[a.rank() - 2]);
+    if (b.rank() > 1) out.push_back(last_size(b));
+    return {{in[0].dtype, out}};
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    const Array& a = in[0];
+    const Array& b = in[1];
+    if (b.rank() == 1) {
+      if (a.rank() == 1) return run_dot(a, b, out[0]);
+      if (a.rank() == 2) return run_mv(a, b, out[0]);
+    } else if (a.rank() == 1 && b.rank() == 2) {
+      return run_mv(transposed(b), a, out[0]);
+    }
+    Shape shape = out[0].shape();
+    if (b.rank() == 1) shape.push_back(1);
+    if (a.rank() == 1) {
+      shape.push_back(last_size(shape));
+      shape[shape.rank() - 2] = 1;
+    }
+    run_matmul(row(a), column(b), out[0].view_as(shape));
+  }
+  // A vector on the left as a matrix of one row, one on the right as a column.
+  static Array row(const Array& a) {
+    const int64_t strides[] = {0, a.stride(0)};
+    return a.rank() == 1 ? a.view({1, a.size(0)}, strides, 0) : a;
+  }
+  static Array column(const Array& b) {
+    const int64_t strides[] = {b.stride(0), 1};
+    return b.rank() == 1 ? b.view({b.size(0), 1}, strides, 0) : b;
+  }
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+    return product_cost(in, out, last_size(in[0].shape));
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Shape a = s.in_shape(0);
+    const Shape b = s.in_shape(1);
+    if (a.rank() == 1 && b.rank() == 1) {
+      return {s.needs(0) ? g[0] * s.in(1) : Tensor(), s.needs(1) ? g[0] * s.in(0) : Tensor()};
+    }
+    // Both as matrices, and the gradient with them.
+    Tensor gy = g[0];
+    if (a.rank() == 1) gy = unsqueeze(gy, -2);
+    if (b.rank() == 1) gy = unsqueeze(gy, -1);
+    Grads result(2);
+    if (s.needs(0)) {
+      const Tensor mb = b.rank() == 1 ? unsqueeze(s.in(1), 1) : s.in(1);
+      const Shape to = a.rank() == 1 ? Shape{1, a[0]} : a;
+      result[0] = with_shape(sum_to(matmul(gy, transpose(mb, -2, -1)), to), a);
+    }
+    if (s.needs(1)) {
+      Tensor ma = a.rank() == 1 ? unsqueeze(s.in(0), 0) : s.in(0);
+      if (b.rank() <= 2 && ma.dim() > 2) {  // one product of all rows, rather than a sum of many
+        ma = rows_of(ma);
+        gy = rows_of(gy);
+      }
+      const Shape to = b.rank() == 1 ? Shape{b[0], 1} : b;
+      result[1] = with_shape(sum_to(matmul(transpose(ma, -2, -1), gy), to), b);
+    }
+    return result;
+  }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    const Shape a = s.in_shape(0);
+    const Shape b = s.in_shape(1);
+    const Array& gy = g[0];
+    if (a.rank() == 1 && b.rank() == 1) return Dot::backward_values(s, g, sink);
+    if (a.rank() == 2 && b.rank() == 1) return mv_gradients(s, gy, sink);
+    if (a.rank() == 2 && b.rank() == 2) return mm_gradients(s, gy, sink);
+    if (a.rank() == 1 && b.rank() == 2) {
+      if (s.needs(0)) {
+        Array ga = Array::empty(gy.dtype(), a);
+        run_mv(s.in_array(1), gy, ga);
+        sink.add(0, std::move(ga));
+      }
+      if (s.needs(1)) sink.add(1, product_gradient(s, 1, s.in_array(0), 0, gy, -1));
+      return;
+    }
+    if (a.rank() == 1 || b.rank() != 2) return run_rule(&backward, s, g, sink);
+    if (s.needs(0)) {
+      Array ga = Array::empty(gy.dtype(), a);
+      run_matmul(gy, transposed(s.in_array(1)), ga);
+      sink.add(0, std::move(ga));
+    }
+    if (s.needs(1)) {
+      sink.add(1, product_gradient(s, 1, rows_of(s.in_array(0)), 0, rows_of(gy), -1));
+    }
+  }
+};
+EBB_OP(Matmul)
+
+struct Addmm {
+  static constexpr OpDoc kDoc{"addmm", "y = beta input + alpha a b",
+                              "input:[...] a:[m,k] b:[k,n] -> y:[m,n]"};
+  using Attrs = AddmmOptions;
+  static constexpr const char* kNames[] = {"input", "a", "b"};
+  static std::string describe(const Attrs& a) {
+    return absl::StrCat("beta=", a.beta, " alpha=", a.alpha);
+  }
+  static constexpr GradUses uses(int input) {
+    return input == 0 ? GradUses{.shapes = 0b001} : GradUses{.in = detail::bit(3 - input)};
+  }
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_inputs(kDoc, in, 3);
+    require_ranks(kDoc, in, kNames, {in[0].shape.rank(), 2, 2});
+    require_equal(kDoc, in, kNames, 1, -1, 2, -2);
+    const Shape out{in[1].shape[0], in[2].shape[1]};
+    Shape joint;
+    if (!broadcast_shapes(in[0].shape, out, &joint) || joint != out) {
+      misfit(kDoc, in, kNames, "input must broadcast to ", out.str());
+    }
+    return {{in[0].dtype, out}};
+  }
+  static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
+    if (a.beta != 0) {
+      int64_t strides[kMaxRank];
+      broadcast_strides(in[0], out[0].shape(), strides);
+      copy_into(out[0], in[0].view(out[0].shape(), strides, 0));
+    }
+    run_mm(in[1], in[2], out[0], a.alpha, a.beta);
+  }
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+    return product_cost(in, out, in[1].shape[1]);
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Attrs& a = s.attrs<Attrs>();
+    Grads result(3);
+    if (s.needs(0)) {
+      const Tensor sum = sum_to(g[0], s.in_shape(0));
+      result[0] = a.beta == 1 ? sum : sum * a.beta;
+    }
+    if (!s.needs(1) && !s.needs(2)) return result;
+    const Tensor gy = a.alpha == 1 ? g[0] : g[0] * a.alpha;
+    if (s.needs(1)) result[1] = mm(gy, t(s.in(2)));
+    if (s.needs(2)) result[2] = mm(t(s.in(1)), gy);
+    return result;
+  }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    const Attrs& a = s.attrs<Attrs>();
+    if (s.needs(0)) {
+      const Tensor sum = sum_to(Tensor(g[0]), s.in_shape(0));
+      sink.add(0, a.beta == 1 ? sum.value() : scaled(sum.value(), a.beta));
+    }
+    mm_gradients(s, g[0], sink, 1, a.alpha);
+  }
+};
+EBB_OP(Addmm)
+
+struct Linear {
+  static constexpr OpDoc kDoc{"linear", "y = x weight' + bias",
+                              "x:[...,k] weight:[n,k] bias:[n] -> y:[...,n]"};
+  struct Attrs {};
+  static constexpr const char* kNames[] = {"x", "weight", "bias"};
+  static constexpr GradUses uses(int input) {
+    return input < 2 ? GradUses{.in = detail::bit(1 - input)} : GradUses{};
+  }
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    const bool has_bias = in.size() == 3;
+    require_inputs(kDoc, in, has_bias ? 3 : 2);
+    const Span<const char* const> names = Span<const char* const>(kNames).first(in.size());
+    require_floating(kDoc, in);
+    require_same_dtype(kDoc, in);
+    if (in[0].shape.rank() == 0) misfit(kDoc, in, names, "x may not be a scalar");
+    if (in[1].shape.rank() != 2) misfit(kDoc, in, names, "weight must have rank 2");
+    require_equal(kDoc, in, names, 0, -1, 1, -1);
+    if (has_bias) {
+      if (in[2].shape.rank() != 1) misfit(kDoc, in, names, "bias must have rank 1");
+      require_equal(kDoc, in, names, 2, -1, 1, -2);
+    }
+    Shape out = in[0].shape;
+    out[out.rank() - 1] = in[1].shape[0];
+    return {{in[0].dtype, out}};
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    const Array& y = out[0];
+    const bool has_bias = in.size() == 3;
+    if (has_bias) {
+      int64_t strides[kMaxRank] = {};
+      strides[y.rank() - 1] = in[2].stride(0);
+      copy_into(y, in[2].view(y.shape(), strides, 0));
+    }
+    const double beta = has_bias ? 1 : 0;
+    if (y.rank() == 1) return run_mv(in[1], in[0], y, beta);
+    run_mm(rows_of(in[0]), transposed(in[1]), rows_of(y), 1, beta);
+  }
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+    return product_cost(in, out, in[1].shape[1]);
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    Grads result(static_cast<size_t>(s.n_inputs()));
+    if (s.needs(0)) result[0] = matmul(g[0], s.in(1));
+    if (s.needs(1)) {
+      const Tensor x = s.in(0);
+      result[1] = x.dim() == 1 ? outer(g[0], x) : mm(t(rows_of(g[0])), rows_of(x));
+    }
+    if (s.n_inputs() == 3 && s.needs(2)) result[2] = sum_to(g[0], {g[0].size(-1)});
+    return result;
+  }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    const bool vector = g[0].rank() == 1;
+    const Array gy = vector ? g[0] : rows_of(g[0]);
+    if (s.needs(0)) {
+      const Array& w = s.in_array(1);
+      Shape shape = g[0].shape();
+      shape[shape.rank() - 1] = w.size(1);
+      Array gx = Array::empty(w.dtype(), shape);
+      if (vector) {
+        run_mv(transposed(w), gy, gx);
+      } else {
+        run_mm(gy, w, rows_of(gx));
+      }
+      sink.add(0, std::move(gx));
+    }
+    if (s.needs(1)) {
+      const Array& x = s.in_array(0);
+      sink.add(1, product_gradient(s, 1, gy, -1, vector ? x : rows_of(x), 0));
+    }
+    if (s.n_inputs() < 3 || !s.needs(2)) return;
+    if (vector) return sink.add(2, gy);
+    Array sum = Array::zeros(gy.dtype(), {gy.size(1)});
+    visit_differentiable(gy.dtype(), [&](auto t) {
+      using T = decltype(t);
+      const auto n = static_cast<size_t>(gy.size(1));
+      const T* row = gy.data<T>();
+      for (int64_t i = 0; i < gy.size(0); ++i, row += n) {
+        kernels::add_into(row, sum.mutable_data<T>(), n);
+      }
+    });
+    sink.add(2, std::move(sum));
+  }
+};
+EBB_OP(Linear)
+
 }  // namespace ops
 
-Tensor mv(const Tensor& a, const Tensor& x, Where where) { return apply<ops::Mv>(At(a, where), x); }
-Tensor mm(const Tensor& a, const Tensor& b, Where where) { return apply<ops::Mm>(At(a, where), b); }
+Tensor dot(const Tensor& a, const Tensor& b, Where where) {
+  return apply<ops::Dot>(At(a, where), b);
+}
 Tensor outer(const Tensor& u, const Tensor& v, Where where) {
   return apply<ops::OuterProduct>(At(u, where), v);
+}
+Tensor mv(const Tensor& a, const Tensor& x, Where where) { return apply<ops::Mv>(At(a, where), x); }
+Tensor mm(const Tensor& a, const Tensor& b, Where where) { return apply<ops::Mm>(At(a, where), b); }
+Tensor bmm(const Tensor& a, const Tensor& b, Where where) {
+  return apply<ops::Bmm>(At(a, where), b);
+}
+Tensor matmul(const Tensor& a, const Tensor& b, Where where) {
+  return apply<ops::Matmul>(At(a, where), b);
+}
+Tensor addmm(const Tensor& input, const Tensor& a, const Tensor& b, const AddmmOptions& options,
+             Where where) {
+  return apply_with<ops::Addmm>(options, At(input, where), a, b);
+}
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Where where) {
+  if (!bias.defined()) return apply<ops::Linear>(At(x, where), weight);
+  return apply<ops::Linear>(At(x, where), weight, bias);
+}
+
+Tensor Tensor::matmul(const Tensor& other, Where where) const {
+  return ebb::matmul(*this, other, where);
 }
 
 }  // namespace ebb

@@ -70,37 +70,34 @@ Ticks linear_ticks(double lo, double hi, int count) {
   return out;
 }
 
-// One mark of a logarithmic axis: `digit` times a power of ten.
-void add_log_tick(int digit, int exponent, double lo, double hi, Ticks* out) {
-  const double v = digit * std::pow(10, exponent);
-  if (v < lo * (1 - 1e-9) || v > hi * (1 + 1e-9)) return;
-  out->at.push_back(v);
-  if (exponent >= -3 && exponent <= 3) {
-    out->labels.push_back(short_number(v));
-  } else if (digit == 1) {
-    out->labels.push_back(power_of_ten(exponent));
-  } else {
-    out->labels.push_back(absl::StrCat(digit, "·", power_of_ten(exponent)));
-  }
+std::string label_log(int digit, int exponent, bool powers) {
+  if (!powers) return short_number(digit * std::pow(10, exponent));
+  if (digit == 1) return power_of_ten(exponent);
+  return absl::StrCat(digit, "·", power_of_ten(exponent));
 }
 
 Ticks log_ticks(double lo, double hi, int count) {
-  const int first = static_cast<int>(std::floor(std::log10(lo) + 1e-9));
-  const int last = static_cast<int>(std::ceil(std::log10(hi) - 1e-9));
-  const int decades = last - first;
+  const double low = std::log10(lo), high = std::log10(hi);
+  const int first = static_cast<int>(std::floor(low + 1e-9));
+  const int last = static_cast<int>(std::ceil(high - 1e-9));
+  // 1, 2 and 5 of each decade where there is room, else every decade, else every n-th.
+  const bool three = 3 * (high - low) <= count + 1;
+  const int step =
+      three ? 1
+            : std::max(1, static_cast<int>(
+                              round_step(static_cast<double>(last - first) / std::max(count, 1))));
+  const bool powers = first < -3 || last > 4;
   Ticks out;
-  if (decades <= count / 3) {
-    for (int e = first; e <= last; ++e) {
-      for (int digit : {1, 2, 5}) add_log_tick(digit, e, lo, hi, &out);
-    }
-  } else {
-    const int step = std::max(
-        1, static_cast<int>(round_step(static_cast<double>(decades) / std::max(count, 1))));
-    for (int e = first; e <= last; ++e) {
-      if (e % step == 0) add_log_tick(1, e, lo, hi, &out);
+  for (int e = first; e <= last; ++e) {
+    if (e % step != 0) continue;
+    for (int digit : {1, 2, 5}) {
+      const double v = digit * std::pow(10, e);
+      if ((digit > 1 && !three) || v < lo * (1 - 1e-9) || v > hi * (1 + 1e-9)) continue;
+      out.at.push_back(v);
+      out.labels.push_back(label_log(digit, e, powers));
     }
   }
-  // A range inside one decade: the powers of ten are too far apart.
+  // Inside one decade these may all be outside.
   if (out.at.size() < 2) return linear_ticks(lo, hi, count);
   return out;
 }

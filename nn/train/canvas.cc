@@ -165,21 +165,17 @@ void Canvas::stroke_dashed(const Polyline& line, double pen, Color color, double
     Point a = line[i], b = line[i + 1];
     if (!finite(a) || !finite(b) || !cut_to(near, &a, &b)) continue;
     const double length = std::hypot(b.x - a.x, b.y - a.y);
-    for (double at = 0; at < length;) {
-      const double next = std::min(length, at + left);
-      if (drawing) {
-        const auto on = [&](double d) {
-          return Point{a.x + (b.x - a.x) * d / length, a.y + (b.y - a.y) * d / length};
-        };
-        cover_segment(on(at), on(next), pen / 2);
-      }
-      left -= next - at;
-      at = next;
-      if (left <= 0) {
-        drawing = !drawing;
-        left = drawing ? dash : gap;
-      }
+    const auto on = [&](double d) {
+      return Point{a.x + (b.x - a.x) * d / length, a.y + (b.y - a.y) * d / length};
+    };
+    double at = 0;
+    for (; at + left <= length; left = drawing ? dash : gap) {
+      if (drawing) cover_segment(on(at), on(at + left), pen / 2);
+      at += left;
+      drawing = !drawing;
     }
+    if (drawing && length > at) cover_segment(on(at), b, pen / 2);
+    left -= length - at;
   }
   paint_cover(color, 1);
 }

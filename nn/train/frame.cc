@@ -103,7 +103,7 @@ void Frame::draw_x_axis(const Ticks& ticks, const std::string& label) {
     canvas_.text({x, baseline}, ticks.labels[i],
                  {.size = font_, .color = Ink::kText, .align = Align::kCenter});
   }
-  canvas_.fill({area_.x0, area_.y1 - 1, area_.x1, area_.y1 + 0.5}, Ink::kAxis);
+  canvas_.fill({area_.x0, area_.y1, area_.x1, area_.y1 + 1}, Ink::kAxis);
   canvas_.text({(area_.x0 + area_.x1) / 2, baseline + kLabelRoom * font_}, label,
                {.size = font_ * 1.03, .color = Ink::kText, .align = Align::kCenter});
 }

@@ -29,14 +29,10 @@ struct GemmArgs {
 };
 
 template <class T>
-struct BlasTable {
-  void (*gemm)(const GemmArgs<T>& g);
-  // y = alpha * A' x + beta * y with A [m,n]
-  void (*gemv_t)(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y);
-};
-struct BlasTables {
-  BlasTable<float> f32;
-  BlasTable<double> f64;
+using GemmFn = void (*)(const GemmArgs<T>& g);
+struct GemmTables {
+  GemmFn<float> f32;
+  GemmFn<double> f64;
 };
 
 template <class T>
@@ -44,6 +40,8 @@ struct VectorTable {
   T (*dot)(const T* a, const T* b, size_t n);
   // y = alpha * A x + beta * y with A [m,n]
   void (*gemv_n)(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y);
+  // y = alpha * A' x + beta * y with A [m,n]
+  void (*gemv_t)(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y);
   void (*ger)(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda);
 };
 struct VectorTables {
@@ -55,7 +53,7 @@ struct VectorTables {
 inline constexpr size_t kGemmScratchBytes = size_t{1} << 20;
 void* gemm_scratch();
 
-extern constinit const Dispatch<BlasTables> blas;
+extern constinit const Dispatch<GemmTables> blas_gemm;
 extern constinit const Dispatch<VectorTables> blas_vector;
 
 template <class T, class Tables>
@@ -76,7 +74,7 @@ template <class T>
 void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
   if (m <= 0 || n <= 0) return;
-  detail::of_type<T>(*detail::blas).gemm({ta, tb, static_cast<size_t>(m), static_cast<size_t>(n),
+  detail::of_type<T>(*detail::blas_gemm)({ta, tb, static_cast<size_t>(m), static_cast<size_t>(n),
                                           static_cast<size_t>(k), alpha, a, lda, b, ldb, beta, c,
                                           ldc});
 }
@@ -88,11 +86,8 @@ void gemv(bool ta, int64_t m, int64_t n, T alpha, const T* a, int64_t lda, const
           T* y) {
   const auto rows = static_cast<size_t>(m);
   const auto cols = static_cast<size_t>(n);
-  if (ta) {
-    detail::of_type<T>(*detail::blas).gemv_t(rows, cols, alpha, a, lda, x, beta, y);
-  } else {
-    detail::of_type<T>(*detail::blas_vector).gemv_n(rows, cols, alpha, a, lda, x, beta, y);
-  }
+  const auto& table = detail::of_type<T>(*detail::blas_vector);
+  (ta ? table.gemv_t : table.gemv_n)(rows, cols, alpha, a, lda, x, beta, y);
 }
 
 /// A += alpha * u v' with u [m], v [n], A [m,n].

@@ -155,7 +155,8 @@ HWY_INLINE Strip<T> narrow_strip(D, size_t cols) {
   return {cols, kN, cols, cols < kN, kMicros<D, 1, true, kMaxRows1>.data(), kMaxRows1};
 }
 
-// The next strip of the m x cols part of C that is left.
+// The next strip of the part of C that is left, of m rows. At most two vectors wide from three rows
+// on.
 template <class T>
 HWY_INLINE Strip<T> next_strip(size_t m, size_t cols) {
   using D = hn::ScalableTag<T>;
@@ -288,6 +289,8 @@ void gemm_direct(const detail::GemmArgs<T>& g) {
   constexpr size_t kSpan = 64 << 10;
   const auto ldb = static_cast<size_t>(g.ldb);
   const bool pack_b = g.tb || (g.m >= kFewRows && g.k * ldb * sizeof(T) >= kSpan);
+  // Strips for a row or two of C are wider than there is room for when they are packed.
+  const size_t strip_rows = pack_b ? kFewRows : g.m;
   HWY_ALIGN T packed[kDepth * 2 * kLanes<hn::ScalableTag<T>>];
   Block<T> block;
   block.a_row = g.ta ? 1 : g.lda;
@@ -300,7 +303,7 @@ void gemm_direct(const detail::GemmArgs<T>& g) {
     block.beta = k == 0 ? g.beta : T{1};
     const T* a = g.ta ? element(g.a, g.lda, k, 0) : element(g.a, g.lda, 0, k);
     for (size_t j = 0; j < g.n;) {
-      const Strip<T> strip = next_strip<T>(g.m, g.n - j);
+      const Strip<T> strip = next_strip<T>(strip_rows, g.n - j);
       const T* b = g.tb ? element(g.b, g.ldb, j, k) : element(g.b, g.ldb, k, j);
       block.b_row = g.ldb;
       if (pack_b || (strip.partial && !kMaskedMemory<T>)) {
@@ -423,16 +426,11 @@ void gemm(const detail::GemmArgs<T>& g) {
   gemm_direct(g);
 }
 
-template <class T>
-void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
-  gemm<T>({false, false, 1, n, m, alpha, x, 1, a, lda, beta, y, 1});
-}
-
-constexpr detail::BlasTables kTables{{gemm<float>, gemv_t<float>}, {gemm<double>, gemv_t<double>}};
+constexpr detail::GemmTables kTables{gemm<float>, gemm<double>};
 
 }  // namespace
 
-const detail::BlasTables* blas_tables() { return &kTables; }
+const detail::GemmTables* gemm_tables() { return &kTables; }
 
 }  // namespace ebb::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -440,10 +438,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ebb::kernels {
 
-HWY_EXPORT(blas_tables);
+HWY_EXPORT(gemm_tables);
 
-constinit const Dispatch<detail::BlasTables> detail::blas{
-    [] { return HWY_DYNAMIC_DISPATCH(blas_tables)(); }};
+constinit const Dispatch<detail::GemmTables> detail::blas_gemm{
+    [] { return HWY_DYNAMIC_DISPATCH(gemm_tables)(); }};
 
 }  // namespace ebb::kernels
 #endif

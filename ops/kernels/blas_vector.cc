@@ -64,17 +64,57 @@ T dot(const T* a, const T* b, size_t n) {
   return s;
 }
 
-// The dot products of kRows rows of A with x, in y.
+// The sums of the lanes of four vectors, stored at `to` as alpha * sum + beta * to.
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE void store_four_sums(D d, hn::Vec<D> s0, hn::Vec<D> s1, hn::Vec<D> s2, hn::Vec<D> s3,
+                                T alpha, T beta, T* to) {
+#if HWY_TARGET == HWY_SCALAR
+  (void)d;
+  const T sums[4] = {hn::GetLane(s0), hn::GetLane(s1), hn::GetLane(s2), hn::GetLane(s3)};
+  for (size_t i = 0; i < 4; ++i) to[i] = alpha * sums[i] + (beta == 0 ? T{0} : beta * to[i]);
+#else
+  if constexpr (kLanes<D> * sizeof(T) > 16) {
+    const hn::Half<D> half;
+    const auto fold = [&](hn::Vec<D> s) HWY_ATTR {
+      return hn::Add(hn::LowerHalf(half, s), hn::UpperHalf(half, s));
+    };
+    store_four_sums(half, fold(s0), fold(s1), fold(s2), fold(s3), alpha, beta, to);
+  } else {
+    const auto store = [&](hn::Vec<D> sums, T* at) HWY_ATTR {
+      sums = hn::Mul(sums, hn::Set(d, alpha));
+      if (beta != 0) sums = hn::MulAdd(hn::Set(d, beta), hn::LoadU(d, at), sums);
+      hn::StoreU(sums, d, at);
+    };
+    const auto s01 = hn::Add(hn::InterleaveLower(d, s0, s1), hn::InterleaveUpper(d, s0, s1));
+    const auto s23 = hn::Add(hn::InterleaveLower(d, s2, s3), hn::InterleaveUpper(d, s2, s3));
+    if constexpr (sizeof(T) == 8) {
+      store(s01, to);
+      store(s23, to + 2);
+    } else {  // each has two parts of two sums
+      const hn::Repartition<double, D> pairs;
+      const auto p01 = hn::BitCast(pairs, s01);
+      const auto p23 = hn::BitCast(pairs, s23);
+      store(hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, p01, p23)),
+                    hn::BitCast(d, hn::InterleaveUpper(pairs, p01, p23))),
+            to);
+    }
+  }
+#endif
+}
+
+// The dot products of kRows rows of A with x, in y; kRows is 4 or 1.
 template <size_t kRows, class D, typename T = hn::TFromD<D>>
 HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta,
                          T* y) {
   constexpr size_t kN = kLanes<D>;
   hn::Vec<D> s[kRows][2];
+  HWY_UNROLL(4)
   for (size_t r = 0; r < kRows; ++r) s[r][0] = s[r][1] = hn::Zero(d);
   size_t j = 0;
   for (; j + 2 * kN <= n; j += 2 * kN) {
     const auto x0 = hn::LoadU(d, x + j);
     const auto x1 = hn::LoadU(d, x + j + kN);
+    HWY_UNROLL(4)
     for (size_t r = 0; r < kRows; ++r) {
       const T* row = a + static_cast<ptrdiff_t>(r) * lda + j;
       s[r][0] = hn::MulAdd(hn::LoadU(d, row), x0, s[r][0]);
@@ -83,6 +123,7 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
   }
   if (j + kN <= n) {
     const auto x0 = hn::LoadU(d, x + j);
+    HWY_UNROLL(4)
     for (size_t r = 0; r < kRows; ++r) {
       const T* row = a + static_cast<ptrdiff_t>(r) * lda + j;
       s[r][0] = hn::MulAdd(hn::LoadU(d, row), x0, s[r][0]);
@@ -91,37 +132,120 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
   }
   if (j < n) {
     const auto x0 = load_n(d, x + j, n - j);
+    HWY_UNROLL(4)
     for (size_t r = 0; r < kRows; ++r) {
       const T* row = a + static_cast<ptrdiff_t>(r) * lda + j;
       s[r][1] = hn::MulAdd(load_n(d, row, n - j), x0, s[r][1]);
     }
   }
-  for (size_t r = 0; r < kRows; ++r) {
-    const T sum = alpha * reduce_lanes(d, hn::Add(s[r][0], s[r][1]), AddLanes());
-    y[r] = beta == 0 ? sum : sum + beta * y[r];
+  HWY_UNROLL(4)
+  for (size_t r = 0; r < kRows; ++r) s[r][0] = hn::Add(s[r][0], s[r][1]);
+  if constexpr (kRows == 4) {
+    store_four_sums(d, s[0][0], s[1][0], s[2][0], s[3][0], alpha, beta, y);
+  } else {
+    const T sum = alpha * reduce_lanes(d, s[0][0], AddLanes());
+    *y = beta == 0 ? sum : sum + beta * *y;
   }
 }
 
-template <class T>
-void gemv_n(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
-  const hn::ScalableTag<T> d;
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
+                             const T* x, T beta, T* y) {
+  if constexpr (kLanes<D> > 4) {
+    if (n <= kLanes<D> / 2) {
+      return dot_all_rows(hn::Half<D>(), m, n, alpha, a, lda, x, beta, y);
+    }
+  }
   size_t i = 0;
   for (; i + 4 <= m; i += 4, a += 4 * lda) dot_rows<4>(d, n, alpha, a, lda, x, beta, y + i);
   for (; i < m; ++i, a += lda) dot_rows<1>(d, n, alpha, a, lda, x, beta, y + i);
 }
 
 template <class T>
-void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda) {
+void gemv_n(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
+  dot_all_rows(hn::ScalableTag<T>(), m, n, alpha, a, lda, x, beta, y);
+}
+
+// y = beta * y + the sum of kRows rows of A, weighted by alpha * x: one pass over long rows.
+template <size_t kRows, class T>
+HWY_INLINE void add_rows(size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
+  T weight[kRows];
+  for (size_t r = 0; r < kRows; ++r) weight[r] = alpha * x[r];
+  map<1>(hn::ScalableTag<T>(), n, y, [&](auto d, size_t j) HWY_ATTR {
+    auto s = hn::Mul(hn::Set(d, weight[0]), hn::LoadU(d, a + j));
+    HWY_UNROLL(8)
+    for (size_t r = 1; r < kRows; ++r) {
+      const T* row = a + static_cast<ptrdiff_t>(r) * lda + j;
+      s = hn::MulAdd(hn::Set(d, weight[r]), hn::LoadU(d, row), s);
+    }
+    return beta == 0 ? s : hn::MulAdd(hn::Set(d, beta), hn::LoadU(d, y + j), s);
+  });
+}
+
+template <class T>
+void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
+  // A small y is held in registers, a strip at a time; a matrix too large for the caches is better
+  // read row by row.
+  constexpr size_t kStripBytes = 256 << 10;
+  if (m * n * sizeof(T) < kStripBytes || m == 0) {
+    detail::of_type<T>(*detail::blas_gemm)({false, false, 1, n, m, alpha, x, 1, a, lda, beta, y, 1});
+    return;
+  }
+  size_t i = 0;
+  for (; i + 8 <= m; i += 8, a += 8 * lda) {
+    add_rows<8>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
+  }
+  for (; i < m; ++i, a += lda) add_rows<1>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
+}
+
+// kV vectors of columns of A, with v in registers.
+template <size_t kV, class D, typename T = hn::TFromD<D>>
+HWY_INLINE void ger_strip(D d, size_t m, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda) {
+  hn::Vec<D> row[kV];
+  HWY_UNROLL(4)
+  for (size_t q = 0; q < kV; ++q) row[q] = hn::LoadU(d, v + q * kLanes<D>);
   for (size_t i = 0; i < m; ++i, a += lda) {
-    const T ui = alpha * u[i];
-    map(hn::ScalableTag<T>(), n, a, [=](auto d, size_t j) HWY_ATTR {
-      return hn::MulAdd(hn::Set(d, ui), hn::LoadU(d, v + j), hn::LoadU(d, a + j));
-    });
+    const auto x = hn::Set(d, alpha * u[i]);
+    HWY_UNROLL(4)
+    for (size_t q = 0; q < kV; ++q) {
+      T* at = a + q * kLanes<D>;
+      hn::StoreU(hn::MulAdd(x, row[q], hn::LoadU(d, at)), d, at);
+    }
   }
 }
 
-constexpr detail::VectorTables kTables{{dot<float>, gemv_n<float>, ger<float>},
-                                       {dot<double>, gemv_n<double>, ger<double>}};
+// What strips of four vectors leave: single vectors, then ever shorter ones.
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE void ger_rest(D d, size_t m, size_t n, T alpha, const T* u, const T* v, T* a,
+                         ptrdiff_t lda) {
+  constexpr size_t kN = kLanes<D>;
+  for (; n >= kN; n -= kN, v += kN, a += kN) ger_strip<1>(d, m, alpha, u, v, a, lda);
+  if constexpr (kN > 1) {
+    if (n != 0) ger_rest(Shorter<D>(), m, n, alpha, u, v, a, lda);
+  }
+}
+
+template <class T>
+void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda) {
+  const hn::ScalableTag<T> d;
+  constexpr size_t kN = kLanes<decltype(d)>;
+  if (n > 16 * kN) {  // long rows are better written one after the other
+    for (size_t i = 0; i < m; ++i, a += lda) {
+      const T x = alpha * u[i];
+      map(d, n, a, [=](auto t, size_t j) HWY_ATTR {
+        return hn::MulAdd(hn::Set(t, x), hn::LoadU(t, v + j), hn::LoadU(t, a + j));
+      });
+    }
+    return;
+  }
+  size_t j = 0;
+  for (; j + 4 * kN <= n; j += 4 * kN) ger_strip<4>(d, m, alpha, u, v + j, a + j, lda);
+  ger_rest(d, m, n - j, alpha, u, v + j, a + j, lda);
+}
+
+constexpr detail::VectorTables kTables{
+    {dot<float>, gemv_n<float>, gemv_t<float>, ger<float>},
+    {dot<double>, gemv_n<double>, gemv_t<double>, ger<double>}};
 
 }  // namespace
 

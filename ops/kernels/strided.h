@@ -37,6 +37,15 @@ struct StridedPlan {
     merge();
   }
 
+  /// Takes dim d out; the caller iterates over it.
+  void remove(size_t d) {
+    --rank;
+    for (; d < rank; ++d) {
+      dims[d] = dims[d + 1];
+      strides[d] = strides[d + 1];
+    }
+  }
+
  private:
   // Whether a dim of strides `a` belongs inside one of strides `b`. A stride of 0 says nothing
   // about an operand, so the next operand decides.
