@@ -15,6 +15,7 @@ namespace ebb {
 
 class Gradient;
 class Parameter;
+struct IndexItem;
 
 /// An argument of an operator, with the place of the call.
 struct At;
@@ -96,7 +97,13 @@ class Tensor {
   // --- ops as methods: see the function of that name in ops/ -----------------------------------
   Tensor to(DType dtype, Where where = Where::current()) const;
   Tensor contiguous(Where where = Where::current()) const;
+  /// x[i], which drops the first axis; x[ids] and x[mask], which pick along it. More between the
+  /// brackets is spelt index({1, Slice(2, 5), ids}), see ops/index.h.
   Tensor operator[](Index i) const;
+  Tensor operator[](At picks) const;
+  Tensor index(Span<const IndexItem> items, Where where = Where::current()) const;
+  Tensor select(int64_t axis, int64_t index, Where where = Where::current()) const;
+  Tensor narrow(int64_t axis, int64_t start, int64_t length, Where where = Where::current()) const;
   Tensor slice(int64_t axis, int64_t start, int64_t stop = INT64_MAX, int64_t step = 1,
                Where where = Where::current()) const;
   Tensor reshape(const Shape& shape, Where where = Where::current()) const;
@@ -105,9 +112,11 @@ class Tensor {
   Tensor t(Where where = Where::current()) const;
   Tensor transpose(int64_t axis0, int64_t axis1, Where where = Where::current()) const;
   Tensor permute(Axes axes, Where where = Where::current()) const;
-  Tensor squeeze(int64_t axis, Where where = Where::current()) const;
+  Tensor squeeze(Axes axes = {}, Where where = Where::current()) const;
   Tensor unsqueeze(int64_t axis, Where where = Where::current()) const;
   Tensor expand(const Shape& shape, Where where = Where::current()) const;
+  Tensor gather(int64_t axis, const Tensor& indices, Where where = Where::current()) const;
+  Tensor masked_fill(const Tensor& mask, double value, Where where = Where::current()) const;
   Tensor sum(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
   Tensor mean(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
   Tensor prod(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;

@@ -148,9 +148,10 @@ using Reference = detail::Function<RefArray>;
 
 /// One way to call an op. Every check applies unless a reason against it is stated.
 ///
-/// Differences are measured against the expected element, or `floor` times the largest expected
-/// element of the array, whichever is larger: 1 compares arrays as a whole, 1e-3 element by element
-/// but for those near 0.
+/// Differences of values are measured against the expected element, or `floor` times the largest
+/// expected element of the array, whichever is larger: 1 compares arrays as a whole, 1e-3 element by
+/// element but for those near 0. Differences of gradients are measured against the largest element
+/// of the gradients of all inputs.
 struct Sample {
   std::string name = {};
   std::vector<Tensor> inputs = {};

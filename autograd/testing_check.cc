@@ -15,7 +15,8 @@
 namespace ebb::testing::detail {
 namespace {
 
-// The first difference between results of the same call.
+// The first difference between results of the same call. Gradients are measured against the largest
+// of all inputs: where one was broadcast, its own is a sum that may come to nearly nothing.
 std::string compare(const Result& got, const Result& want, double values, double gradients,
                     double floor) {
   if (got.values.size() != want.values.size()) {
@@ -25,9 +26,10 @@ std::string compare(const Result& got, const Result& want, double values, double
     const std::string d = difference(got.values[j], want.values[j], {values, floor});
     if (!d.empty()) return absl::StrCat("result ", j, " ", want.values[j].shape().str(), ": ", d);
   }
+  const Tolerance tolerance{gradients, 1, largest(want.gradients)};
   for (size_t i = 0; i < want.gradients.size(); ++i) {
     if (!want.gradients[i].defined() || !got.gradients[i].defined()) continue;
-    const std::string d = difference(got.gradients[i], want.gradients[i], {gradients, floor});
+    const std::string d = difference(got.gradients[i], want.gradients[i], tolerance);
     if (!d.empty()) {
       return absl::StrCat("gradient of input ", i, " ", want.gradients[i].shape().str(), ": ", d);
     }
@@ -82,7 +84,10 @@ std::string check_tape(const OpDef& def, const Sample& s) {
                    : "";
   }
   if (!tracked) return "no result carries a gradient; if that is right, say why in no_gradient";
-  if (!tape_contains(outputs, def.doc.name)) {
+  // An op may take a short cut where there is nothing to do.
+  const bool empty = std::all_of(outputs.begin(), outputs.end(),
+                                 [](const Tensor& t) { return t.numel() == 0; });
+  if (!empty && !tape_contains(outputs, def.doc.name)) {
     return absl::StrCat("no node '", def.doc.name, "' was recorded: does the sample call the op?");
   }
   const NoGradGuard off;
@@ -280,17 +285,20 @@ void check_targets(Span<const Sample> samples, Report& report) {
       kernels::reset_dispatch();
     }
   } restore;
+  std::vector<char> failed(samples.size());  // on one target, which tells enough
   for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
     hwy::SetSupportedTargetsForTest(target);
     kernels::reset_dispatch();
     const std::string name = hwy::TargetName(target);
     for (size_t k = 0; k < samples.size() && !report.full(); ++k) {
       const Sample& s = samples[k];
-      if (base[k].values.empty()) continue;
-      report.run(s.name, "float64 on " + name,
-                 [&] { return compare64(s, evaluate(s, s.inputs), base[k]); });
-      if (!s.no_float32.empty()) continue;
-      report.run(s.name, "float32 on " + name, [&] { return check_float32(s, base[k]); });
+      if (base[k].values.empty() || failed[k] != 0) continue;
+      bool fine = report.run(s.name, "float64 on " + name,
+                             [&] { return compare64(s, evaluate(s, s.inputs), base[k]); });
+      if (fine && s.no_float32.empty()) {
+        fine = report.run(s.name, "float32 on " + name, [&] { return check_float32(s, base[k]); });
+      }
+      failed[k] = !fine;
     }
   }
 }

@@ -34,7 +34,7 @@ std::string difference(const RefArray& got, const RefArray& want, const Toleranc
   if (got.shape != want.shape) {
     return absl::StrCat("shape is ", got.shape.str(), ", expected ", want.shape.str());
   }
-  double largest = 0;
+  double largest = tolerance.largest;
   for (const double w : want.v) {
     if (std::isfinite(w)) largest = std::max(largest, std::abs(w));
   }
@@ -81,6 +81,17 @@ std::string difference(const Array& got, const Array& want, const Tolerance& tol
 
 std::string difference(const Array& got, const RefArray& want, const Tolerance& tolerance) {
   return difference(to_ref(got), want, tolerance, is_integral(got.dtype()));
+}
+
+double largest(Span<const Array> arrays) {
+  double most = 0;
+  for (const Array& a : arrays) {
+    if (!a.defined()) continue;
+    for (const double v : to_ref(a).v) {
+      if (std::isfinite(v)) most = std::max(most, std::abs(v));
+    }
+  }
+  return most;
 }
 
 bool identical(const Array& a, const Array& b) {
@@ -160,14 +171,17 @@ void Report::add(const std::string& sample, const std::string& check, const std:
                                    check, ": ", problem));
 }
 
-void Report::run(const std::string& sample, const std::string& name,
+bool Report::run(const std::string& sample, const std::string& name,
                  const std::function<std::string()>& check) {
-  if (full()) return;
+  if (full()) return true;
+  std::string problem;
   try {
-    add(sample, name, check());
+    problem = check();
   } catch (const std::exception& e) {
-    add(sample, name, absl::StrCat("threw ", type_name(typeid(e)), ": ", e.what()));
+    problem = absl::StrCat("threw ", type_name(typeid(e)), ": ", e.what());
   }
+  add(sample, name, problem);
+  return problem.empty();
 }
 
 void Report::finish() const {

@@ -11,13 +11,17 @@ namespace ebb::testing::detail {
 
 struct Tolerance {
   double relative;
-  double floor;  // as Sample::floor
+  double floor;        // as Sample::floor
+  double largest = 0;  // counts as the largest expected element where that is smaller
 };
 
 /// Empty where `got` is `want` within the tolerance, else one line that says where not and by how
 /// much. Integers and what is not finite must be equal; types may differ.
 std::string difference(const Array& got, const Array& want, const Tolerance& tolerance);
 std::string difference(const Array& got, const RefArray& want, const Tolerance& tolerance);
+
+/// The largest finite magnitude in any of them.
+double largest(Span<const Array> arrays);
 
 /// Bit for bit, with type and shape.
 bool identical(const Array& a, const Array& b);
@@ -65,8 +69,8 @@ class Report {
 
   /// `problem` empty: nothing happened.
   void add(const std::string& sample, const std::string& check, const std::string& problem);
-  /// Runs `check`; an exception out of it is a failure too.
-  void run(const std::string& sample, const std::string& name,
+  /// Runs `check`; an exception out of it is a failure too. False where it failed.
+  bool run(const std::string& sample, const std::string& name,
            const std::function<std::string()>& check);
   bool full() const { return failures_.size() >= kMost; }
   /// Throws CheckFailure where anything failed.

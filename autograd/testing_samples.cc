@@ -66,9 +66,15 @@ OpSamples samples_of(const std::string& op) {
     for (Sample& x : s.samples) all.samples.push_back(std::move(x));
     for (ErrorSample& e : s.errors) all.errors.push_back(std::move(e));
     if (s.sized && all.sized) {
-      throw CheckFailure(absl::StrCat(op, ": two registrations sweep over sizes"));
-    }
-    if (s.sized) {
+      if (s.sizes != all.sizes) {
+        throw CheckFailure(absl::StrCat(op, ": two registrations sweep over different sizes"));
+      }
+      all.sized = [a = std::move(all.sized), b = std::move(s.sized)](int64_t n) {
+        std::vector<Sample> both = a(n);
+        for (Sample& x : b(n)) both.push_back(std::move(x));
+        return both;
+      };
+    } else if (s.sized) {
       all.sized = std::move(s.sized);
       all.sizes = std::move(s.sizes);
     }

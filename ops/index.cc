@@ -5,9 +5,8 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "ebb/ops/convert.h"
-#include "ebb/ops/kernels/binary.h"
-#include "ebb/ops/op_util.h"
+#include "ebb/ops/elementwise.h"
+#include "ebb/ops/index_util.h"
 #include "ebb/ops/shape.h"
 
 namespace ebb {
@@ -15,17 +14,11 @@ namespace ops {
 
 namespace {
 
-// x with axes [0, axis), axis and (axis, rank) as three: what indexing along one axis sees.
-struct AxisView {
-  AxisView(const Shape& shape, int axis) {
-    for (int i = 0; i < axis; ++i) outer *= shape[i];
-    size = shape[axis];
-    for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
-  }
-  int64_t outer = 1;
-  int64_t size = 1;
-  int64_t inner = 1;
-};
+Array zeros_with(const Array& like, int axis, int64_t size) {
+  Shape shape = like.shape();
+  shape[axis] = size;
+  return Array::zeros(like.dtype(), shape);
+}
 
 }  // namespace
 
@@ -34,222 +27,294 @@ struct SliceAttrs {
   int64_t start;  // of the first element; stays within the axis
   int64_t count;
   int64_t step;
+  int64_t size;  // of the axis before
 };
 
-struct Slice {
+struct Slice : ViewOp<Slice, SliceAttrs> {
   static constexpr OpDoc kDoc{"slice", "y[..,i,..] = x[..,start + i step,..]",
                               "x:[..,n,..] -> y:[..,m,..]"};
-  static constexpr bool kView = true;
-  using Attrs = SliceAttrs;
   static std::string describe(const Attrs& a) {
     return absl::StrCat("axis=", a.axis, " start=", a.start, " count=", a.count, " step=", a.step);
   }
-  static constexpr GradUses uses(int) { return {.shapes = 1}; }
-  static Metas infer(const Attrs& a, Span<const Meta> in) {
-    require_inputs(kDoc, in, 1);
-    Shape shape = in[0].shape;
-    shape[a.axis] = a.count;
-    return {{in[0].dtype, shape}};
-  }
-  static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
-    Shape shape = in[0].shape();
-    int64_t strides[kMaxRank];
-    std::copy_n(in[0].strides(), shape.rank(), strides);
-    shape[a.axis] = a.count;
-    const int64_t offset = a.count == 0 ? 0 : a.start * strides[a.axis];
-    strides[a.axis] *= a.step;
-    out[0] = in[0].view(shape, strides, offset);
+  static Layout layout(const Attrs& a, const Shape& shape, const int64_t* strides) {
+    Layout l(shape, strides);
+    l.shape[a.axis] = a.count;
+    l.offset = a.count == 0 ? 0 : a.start * strides[a.axis];
+    l.strides[a.axis] *= a.step;
+    return l;
   }
   static Grads backward(const Saved& s, const OutGrads& g);
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink);
 };
 EBB_OP(Slice)
 
-// The gradient of a slice: zero everywhere else.
-struct SliceBackward {
-  static constexpr OpDoc kDoc{"slice_backward", "x[..,start + i step,..] = y[..,i,..], else 0",
-                              "y:[..,m,..] -> x:[..,n,..]"};
-  struct Attrs {
-    SliceAttrs slice;
-    int64_t size;
-  };
-  static std::string describe(const Attrs& a) { return Slice::describe(a.slice); }
+struct SliceScatter {
+  static constexpr OpDoc kDoc{"slice_scatter",
+                              "y = x but for y[..,start + i step,..] = src[..,i,..]",
+                              "x:[..,n,..] src:[..,m,..] -> y:[..,n,..]"};
+  using Attrs = SliceAttrs;
+  static std::string describe(const Attrs& a) { return Slice::describe(a); }
   static constexpr GradUses uses(int) { return {}; }
   static Metas infer(const Attrs& a, Span<const Meta> in) {
-    require_inputs(kDoc, in, 1);
-    Shape shape = in[0].shape;
-    shape[a.slice.axis] = a.size;
-    return {{in[0].dtype, shape}};
+    require_inputs(kDoc, in, 2);
+    require_same_dtype(kDoc, in);
+    Shape want = in[0].shape;
+    want[a.axis] = a.count;
+    if (in[1].shape != want) {
+      throw ShapeError(absl::StrCat("slice_scatter: x is ", in[0].shape.str(), ", src is ",
+                                    in[1].shape.str(), "; the slice is ", want.str()));
+    }
+    return {in[0]};
   }
   static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
-    std::memset(out[0].raw(), 0, static_cast<size_t>(out[0].numel()) * size_of(out[0].dtype()));
-    Array part;
-    Slice::forward(a.slice, out, {&part, 1});
-    copy_into(part, in[0]);
-  }
-  static Grads backward(const Saved& s, const OutGrads& g) {
-    return {apply_with<Slice>(s.attrs<Attrs>().slice, g[0])};
-  }
-};
-EBB_OP(SliceBackward)
-
-Grads Slice::backward(const Saved& s, const OutGrads& g) {
-  const Attrs& a = s.attrs<Attrs>();
-  return {apply_with<SliceBackward>({a, s.in_shape(0)[a.axis]}, g[0])};
-}
-
-struct Select {
-  static constexpr OpDoc kDoc{"select", "y[..,..] = x[..,index,..]", "x:[..,n,..] -> y:[..,..]"};
-  static constexpr bool kView = true;
-  struct Attrs {
-    int axis;
-    int64_t index;
-  };
-  static std::string describe(const Attrs& a) {
-    return absl::StrCat("axis=", a.axis, " index=", a.index);
-  }
-  static constexpr GradUses uses(int) { return {.shapes = 1}; }
-  static Metas infer(const Attrs& a, Span<const Meta> in) {
-    require_inputs(kDoc, in, 1);
-    Shape shape;
-    for (int i = 0; i < in[0].shape.rank(); ++i) {
-      if (i != a.axis) shape.push_back(in[0].shape[i]);
-    }
-    return {{in[0].dtype, shape}};
-  }
-  static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
-    Shape shape;
-    int64_t strides[kMaxRank];
-    for (int i = 0; i < in[0].rank(); ++i) {
-      if (i == a.axis) continue;
-      strides[shape.rank()] = in[0].stride(i);
-      shape.push_back(in[0].size(i));
-    }
-    out[0] = in[0].view(shape, strides, a.index * in[0].stride(a.axis));
+    copy_into(out[0], in[0]);
+    copy_into(Slice::view(a, out[0]), in[1]);
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
     const Attrs& a = s.attrs<Attrs>();
-    return {apply_with<SliceBackward>({{a.axis, a.index, 1, 1}, s.in_shape(0)[a.axis]},
-                                      unsqueeze(g[0], a.axis))};
+    Grads grads(2);
+    if (s.needs(0)) {
+      Shape shape = g[0].shape();
+      shape[a.axis] = a.count;
+      grads[0] = apply_with<SliceScatter>(a, g[0], Tensor(zeros_view(g[0].dtype(), shape)));
+    }
+    if (s.needs(1)) grads[1] = apply_with<Slice>(a, g[0]);
+    return grads;
   }
 };
+EBB_OP(SliceScatter)
+
+namespace {
+
+// `part`, of which axis `axis` is the run that `a` describes, in the middle of zeros.
+Array widened(const Array& part, const SliceAttrs& a, int axis) {
+  SliceAttrs at = a;
+  at.axis = axis;
+  Array whole = zeros_with(part, axis, a.size);
+  copy_into(Slice::view(at, whole), part);
+  return whole;
+}
+
+// Indices into the run as indices into the whole axis; all of the run where `ids` is undefined.
+Array widened_ids(const Array& ids, const SliceAttrs& a) {
+  const int64_t n = ids.defined() ? ids.numel() : a.count;
+  const Array from = ids.defined() ? contiguous(ids) : ids;
+  Array out = Array::empty(kInt64, {n});
+  int64_t* to = out.mutable_data<int64_t>();
+  for (int64_t i = 0; i < n; ++i) {
+    to[i] = a.start + a.step * (ids.defined() ? from.data<int64_t>()[i] : i);
+  }
+  return out;
+}
+
+// The gradient of what the slice was taken of, from the gradient of the slice. A sample that is
+// read step by step, or a table read by the row, must not cost its size each time: a short run out
+// of many elements stays sparse.
+Gradient of_whole(const SliceAttrs& a, const Gradient& g) {
+  constexpr int64_t kLarge = 1024;  // elements, from which on it pays
+  constexpr int64_t kShort = 8;     // the run is at most this part of the axis
+  Meta meta = g.meta();
+  const bool is_matrix = meta.shape.rank() == 2;
+  meta.shape[a.axis] = a.size;
+  if (g.is_dense()) {
+    const Array& dense = g.dense_part();
+    const bool sparse = a.count <= a.size / kShort && meta.shape.numel() >= kLarge;
+    if (sparse && a.axis == 0) return Gradient(meta, RowSparse{widened_ids({}, a), dense});
+    if (sparse && is_matrix) return Gradient(meta, ColSparse{widened_ids({}, a), dense});
+    return widened(dense, a, a.axis);
+  }
+  Gradient out;
+  if (g.dense_part().defined()) out.add(widened(g.dense_part(), a, a.axis));
+  for (const RowSparse& p : g.row_parts()) {
+    out.add(Gradient(meta, a.axis == 0 ? RowSparse{widened_ids(p.ids, a), p.rows}
+                                       : RowSparse{p.ids, widened(p.rows, a, a.axis)}));
+  }
+  for (const ColSparse& p : g.col_parts()) {
+    out.add(Gradient(meta, a.axis == 0 ? ColSparse{p.ids, widened(p.cols, a, 0)}
+                                       : ColSparse{widened_ids(p.ids, a), p.cols}));
+  }
+  for (const Outer& p : g.outer_parts()) {
+    out.add(Gradient(meta, a.axis == 0 ? Outer{widened(p.u, a, p.u.rank() - 1), p.v}
+                                       : Outer{p.u, widened(p.v, a, p.v.rank() - 1)}));
+  }
+  return out;
+}
+
+// A tensor of zeros like g, but for axis `axis` of another size.
+Tensor zeros_around(const Tensor& g, int axis, int64_t size) {
+  Shape shape = g.shape();
+  shape[axis] = size;
+  return Tensor(zeros_view(g.dtype(), shape));
+}
+
+}  // namespace
+
+Grads Slice::backward(const Saved& s, const OutGrads& g) {
+  const Attrs& a = s.attrs<Attrs>();
+  return {apply_with<SliceScatter>(a, zeros_around(g[0], a.axis, a.size), g[0])};
+}
+
+void Slice::backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+  sink.add(0, of_whole(s.attrs<Attrs>(), g.structured(0)));
+}
+
+struct SelectAttrs {
+  int axis;
+  int64_t index;
+  int64_t size;  // of the axis
+};
+
+struct Select : ViewOp<Select, SelectAttrs> {
+  static constexpr OpDoc kDoc{"select", "y[..,..] = x[..,index,..]", "x:[..,n,..] -> y:[..,..]"};
+  static std::string describe(const Attrs& a) {
+    return absl::StrCat("axis=", a.axis, " index=", a.index);
+  }
+  static Layout layout(const Attrs& a, const Shape& shape, const int64_t* strides) {
+    Layout l;
+    for (int i = 0; i < shape.rank(); ++i) {
+      if (i != a.axis) l.push_back(shape[i], strides[i]);
+    }
+    l.offset = a.index * strides[a.axis];
+    return l;
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const SliceAttrs a = as_slice(s.attrs<Attrs>());
+    const Tensor run = unsqueeze(g[0], a.axis);
+    return {apply_with<SliceScatter>(a, zeros_around(run, a.axis, a.size), run)};
+  }
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    const SliceAttrs a = as_slice(s.attrs<Attrs>());
+    const Array& gy = g[0];
+    Layout l;
+    for (int i = 0; i <= gy.rank(); ++i) {
+      if (i == a.axis) l.push_back(1, 0);
+      if (i < gy.rank()) l.push_back(gy.size(i), gy.stride(i));
+    }
+    sink.add(0, of_whole(a, view_of(gy, l)));
+  }
+  static SliceAttrs as_slice(const Attrs& a) { return {a.axis, a.index, 1, 1, a.size}; }
+};
 EBB_OP(Select)
+
+struct AxisAttrs {
+  int axis;
+};
 
 struct IndexSelect {
   static constexpr OpDoc kDoc{"index_select", "y[..,i,..] = x[..,indices[i],..]",
                               "x:[..,n,..] indices:[k] -> y:[..,k,..]"};
-  struct Attrs {
-    int axis;
-  };
+  using Attrs = AxisAttrs;
   static bool reads_rows(const Attrs& a) { return a.axis == 0; }
   static std::string describe(const Attrs& a) { return absl::StrCat("axis=", a.axis); }
   static constexpr GradUses uses(int) { return {.in = 0b10, .shapes = 0b01}; }
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(kDoc, in, 2);
-    if (in[1].dtype != kInt64 || in[1].shape.rank() != 1) {
-      throw DTypeError(absl::StrCat("index_select: indices are ", in[1].str(),
-                                    "; they must be int64[k]"));
+    require_indices(kDoc, in[1]);
+    if (in[1].shape.rank() != 1) {
+      throw ShapeError(absl::StrCat("index_select: x is ", in[0].shape.str(), ", indices are ",
+                                    in[1].shape.str(), "; they must be [k]"));
     }
     Shape shape = in[0].shape;
     shape[a.axis] = in[1].shape[0];
     return {{in[0].dtype, shape}};
   }
-  static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
-    const Array x = contiguous(in[0]);
-    const Array ids = contiguous(in[1]);
-    const AxisView v(x.shape(), a.axis);
-    const int64_t k = ids.numel();
-    const auto row = static_cast<size_t>(v.inner) * size_of(x.dtype());
-    for (int64_t o = 0; o < v.outer; ++o) {
-      for (int64_t i = 0; i < k; ++i) {
-        const int64_t from = o * v.size + ids.data<int64_t>()[i];
-        std::memcpy(out[0].raw() + static_cast<size_t>(o * k + i) * row,
-                    x.raw() + static_cast<size_t>(from) * row, row);
-      }
-    }
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+    return cost_of_moving(out[0], in.subspan(1));
   }
-  static Grads backward(const Saved& s, const OutGrads& g);
+  static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
+    read_picks(picks_along(a.axis, in[1], out[0], in[0]), in[0], out[0]);
+  }
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const int axis = s.attrs<Attrs>().axis;
+    return {index_add(Tensor(zeros_view(g[0].dtype(), s.in_shape(0))), axis, s.in(1), g[0])};
+  }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     const int axis = s.attrs<Attrs>().axis;
-    const Shape shape = s.in_shape(0);
-    const Meta meta{g[0].dtype(), shape};
+    const Meta meta{s.in_dtype(0), s.in_shape(0)};
+    const Array& ids = s.in_array(1);
     if (axis == 0) {
-      sink.add(0, Gradient(meta, RowSparse{s.in_array(1), g[0]}));
-    } else if (shape.rank() == 2) {
-      sink.add(0, Gradient(meta, ColSparse{s.in_array(1), g[0]}));
+      sink.add(0, Gradient(meta, RowSparse{ids, g[0]}));
+    } else if (meta.shape.rank() == 2) {
+      sink.add(0, Gradient(meta, ColSparse{ids, g[0]}));
     } else {
-      run_rule(&backward, s, g, sink);
+      Array gx = Array::zeros(meta.dtype, meta.shape);
+      add_picks(picks_along(axis, ids, g[0], gx), 1, g[0], gx);
+      sink.add(0, std::move(gx));
     }
   }
 };
 EBB_OP(IndexSelect)
 
-// The gradient of index_select: what several indices name adds up.
-struct IndexSelectBackward {
-  static constexpr OpDoc kDoc{"index_select_backward", "x[..,indices[i],..] += y[..,i,..]",
-                              "y:[..,k,..] indices:[k] -> x:[..,n,..]"};
+struct IndexAdd {
+  static constexpr OpDoc kDoc{"index_add", "y = x; y[..,indices[i],..] += alpha src[..,i,..]",
+                              "x:[..,n,..] indices:[k] src:[..,k,..] -> y:[..,n,..]"};
   struct Attrs {
     int axis;
-    int64_t size;
+    double alpha;
   };
-  static std::string describe(const Attrs& a) { return absl::StrCat("axis=", a.axis); }
-  static constexpr GradUses uses(int) { return {.in = 0b10}; }
+  static std::string describe(const Attrs& a) {
+    return absl::StrCat("axis=", a.axis, " alpha=", a.alpha);
+  }
+  static constexpr GradUses uses(int input) { return {.in = input == 2 ? 0b010u : 0u}; }
   static Metas infer(const Attrs& a, Span<const Meta> in) {
-    require_inputs(kDoc, in, 2);
-    Shape shape = in[0].shape;
-    shape[a.axis] = a.size;
-    return {{in[0].dtype, shape}};
+    require_inputs(kDoc, in, 3);
+    require_indices(kDoc, in[1]);
+    if (in[0].dtype != in[2].dtype || in[0].dtype == kFloat16 || in[0].dtype == kBFloat16) {
+      throw DTypeError(absl::StrCat("index_add: x is ", in[0].str(), ", src is ", in[2].str(),
+                                    "; they must be of the same type, with arithmetic"));
+    }
+    Shape want = in[0].shape;
+    if (in[1].shape.rank() == 1) want[a.axis] = in[1].shape[0];
+    if (in[1].shape.rank() != 1 || in[2].shape != want) {
+      throw ShapeError(absl::StrCat("index_add: x is ", in[0].shape.str(), ", indices are ",
+                                    in[1].shape.str(), ", src is ", in[2].shape.str(),
+                                    "; indices must be [k], and src like x with size k along axis ",
+                                    a.axis));
+    }
+    return {in[0]};
+  }
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta>) {
+    Cost c = cost_of_moving(in[0], in.subspan(1));
+    c.multiply_adds = static_cast<double>(in[2].shape.numel());
+    return c;
   }
   static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
-    const Array y = contiguous(in[0]);
-    const Array ids = contiguous(in[1]);
-    const AxisView v(out[0].shape(), a.axis);
-    const int64_t k = ids.numel();
-    std::memset(out[0].raw(), 0, static_cast<size_t>(out[0].numel()) * size_of(out[0].dtype()));
-    visit_differentiable(y.dtype(), [&](auto t) {
-      using T = decltype(t);
-      for (int64_t o = 0; o < v.outer; ++o) {
-        for (int64_t i = 0; i < k; ++i) {
-          const int64_t to = o * v.size + ids.data<int64_t>()[i];
-          kernels::add_into(y.data<T>() + (o * k + i) * v.inner,
-                            out[0].mutable_data<T>() + to * v.inner,
-                            static_cast<size_t>(v.inner));
-        }
-      }
-    });
+    copy_into(out[0], in[0]);
+    add_picks(picks_along(a.axis, in[1], in[2], out[0]), a.alpha, in[2], out[0]);
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
-    return {apply_with<IndexSelect>({s.attrs<Attrs>().axis}, g[0], s.in(1))};
+    const Attrs& a = s.attrs<Attrs>();
+    Grads grads(3);
+    if (s.needs(0)) grads[0] = g[0];
+    if (s.needs(2)) {
+      const Tensor rows = apply_with<IndexSelect>({a.axis}, g[0], s.in(1));
+      grads[2] = a.alpha == 1 ? rows : affine(rows, a.alpha, 0);
+    }
+    return grads;
   }
 };
-EBB_OP(IndexSelectBackward)
-
-Grads IndexSelect::backward(const Saved& s, const OutGrads& g) {
-  const int axis = s.attrs<Attrs>().axis;
-  return {apply_with<IndexSelectBackward>({axis, s.in_shape(0)[axis]}, g[0], s.in(1))};
-}
+EBB_OP(IndexAdd)
 
 namespace {
 
-// int64 indices in [0, size), negative ones brought there.
-Tensor checked_indices(const Tensor& indices, int64_t size, const char* op) {
-  if (indices.dtype() != kInt64 && indices.dtype() != kInt32) {
-    throw DTypeError(absl::StrCat(op, ": indices are ", indices.value().meta().str(),
-                                  "; they must be int64 or int32"));
-  }
-  const Array from = contiguous(cast(indices.array(), kInt64));
-  bool negative = false;
-  for (int64_t i = 0; i < from.numel(); ++i) {
-    const int64_t id = from.data<int64_t>()[i];
-    if (id < -size || id >= size) {
-      throw IndexError(absl::StrCat(op, ": index ", id, " is outside [", -size, ", ", size, ")"));
-    }
-    negative |= id < 0;
-  }
-  if (!negative) return Tensor(from);
-  const Array ids = clone(from);
-  int64_t* p = ids.mutable_data<int64_t>();
-  for (int64_t i = 0; i < ids.numel(); ++i) p[i] += p[i] < 0 ? size : 0;
-  return Tensor(ids);
+// The run of an axis that Python's x[start:stop:step] names.
+SliceAttrs resolve_slice(const char* op, const Tensor& x, int64_t axis, int64_t start, int64_t stop,
+                         int64_t step) {
+  if (x.dim() == 0) throw IndexError(absl::StrCat(op, ": x is a scalar"));
+  const int at = normalize_axis(axis, x.dim(), op);
+  if (step == 0) throw ValueError(absl::StrCat(op, ": the step is 0"));
+  const int64_t n = x.value().size(at);
+  const int64_t low = step > 0 ? 0 : -1;
+  const int64_t high = step > 0 ? n : n - 1;
+  const auto cut = [&](int64_t i) { return std::clamp(i < 0 && i >= -n ? i + n : i, low, high); };
+  const int64_t first = cut(start);
+  const int64_t last = step < 0 && stop == INT64_MAX ? low : cut(stop);
+  const int64_t span = step > 0 ? last - first : first - last;
+  // Unsigned, for the step may be the lowest number there is.
+  const uint64_t pace = step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
+  const int64_t count =
+      span <= 0 ? 0 : static_cast<int64_t>((static_cast<uint64_t>(span) - 1) / pace) + 1;
+  return {at, count > 0 ? first : 0, count, count > 1 ? step : 1, n};
 }
 
 }  // namespace
@@ -257,48 +322,63 @@ Tensor checked_indices(const Tensor& indices, int64_t size, const char* op) {
 
 Tensor slice(const Tensor& x, int64_t axis, int64_t start, int64_t stop, int64_t step,
              Where where) {
-  if (x.dim() == 0) throw IndexError("slice: x is a scalar");
-  const int at = normalize_axis(axis, x.dim(), "slice");
-  if (step == 0) throw ValueError("slice: the step is 0");
-  const int64_t n = x.size(at);
-  // The bounds as Python cuts them.
-  const int64_t low = step > 0 ? 0 : -1;
-  const int64_t high = step > 0 ? n : n - 1;
-  const auto cut = [&](int64_t i) {
-    return std::clamp(i < 0 && i >= -n ? i + n : i, low, high);
-  };
-  const int64_t first = cut(start);
-  const int64_t last = cut(stop);
-  const int64_t span = step > 0 ? last - first : first - last;
-  // Unsigned, for the step may be the lowest number there is.
-  const uint64_t pace = step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
-  const int64_t count =
-      span <= 0 ? 0 : static_cast<int64_t>((static_cast<uint64_t>(span) - 1) / pace) + 1;
-  return apply_with<ops::Slice>({at, first, count, count > 1 ? step : 1}, At(x, where));
+  return apply_with<ops::Slice>(ops::resolve_slice("slice", x, axis, start, stop, step),
+                                At(x, where));
+}
+
+Tensor slice_scatter(const Tensor& x, const Tensor& src, int64_t axis, int64_t start, int64_t stop,
+                     int64_t step, Where where) {
+  return apply_with<ops::SliceScatter>(
+      ops::resolve_slice("slice_scatter", x, axis, start, stop, step), At(x, where), src);
+}
+
+Tensor narrow(const Tensor& x, int64_t axis, int64_t start, int64_t length, Where where) {
+  if (x.dim() == 0) throw IndexError("narrow: x is a scalar");
+  const int at = normalize_axis(axis, x.dim(), "narrow");
+  const int64_t n = x.value().size(at);
+  const int64_t first = start < 0 ? start + n : start;
+  if (first < 0 || first > n || length < 0 || length > n - first) {
+    throw IndexError(absl::StrCat("narrow: ", length, " elements from ", start,
+                                  " on are not within axis ", at, " of x ", x.shape().str()));
+  }
+  return apply_with<ops::Slice>({at, length == 0 ? 0 : first, length, 1, n}, At(x, where));
 }
 
 Tensor select(const Tensor& x, int64_t axis, int64_t index, Where where) {
   if (x.dim() == 0) throw IndexError("select: x is a scalar");
   const int at = normalize_axis(axis, x.dim(), "select");
-  const int64_t n = x.size(at);
+  const int64_t n = x.value().size(at);
   if (index < -n || index >= n) {
     throw IndexError(absl::StrCat("select: index ", index, " is outside [", -n, ", ", n,
-                                  ") of axis ", at, " of ", x.shape().str()));
+                                  ") of axis ", at, " of x ", x.shape().str()));
   }
-  return apply_with<ops::Select>({at, index < 0 ? index + n : index}, At(x, where));
+  return apply_with<ops::Select>({at, index < 0 ? index + n : index, n}, At(x, where));
 }
 
 Tensor index_select(const Tensor& x, int64_t axis, const Tensor& indices, Where where) {
   if (x.dim() == 0) throw IndexError("index_select: x is a scalar");
   const int at = normalize_axis(axis, x.dim(), "index_select");
-  const Tensor ids = ops::checked_indices(indices, x.size(at), "index_select");
+  const Tensor ids = ops::checked_indices(indices, x, at, "index_select");
   return apply_with<ops::IndexSelect>({at}, At(x, where), ids);
 }
 
-Tensor Tensor::operator[](Index i) const { return select(*this, 0, i.value, i.where); }
+Tensor index_add(const Tensor& x, int64_t axis, const Tensor& indices, const Tensor& src,
+                 double alpha, Where where) {
+  if (x.dim() == 0) throw IndexError("index_add: x is a scalar");
+  const int at = normalize_axis(axis, x.dim(), "index_add");
+  const Tensor ids = ops::checked_indices(indices, x, at, "index_add");
+  return apply_with<ops::IndexAdd>({at, alpha}, At(x, where), ids, src);
+}
 
 Tensor Tensor::slice(int64_t axis, int64_t start, int64_t stop, int64_t step, Where where) const {
   return ebb::slice(*this, axis, start, stop, step, where);
 }
+Tensor Tensor::narrow(int64_t axis, int64_t start, int64_t length, Where where) const {
+  return ebb::narrow(*this, axis, start, length, where);
+}
+Tensor Tensor::select(int64_t axis, int64_t index, Where where) const {
+  return ebb::select(*this, axis, index, where);
+}
+Tensor Tensor::operator[](Index i) const { return ebb::select(*this, 0, i.value, i.where); }
 
 }  // namespace ebb

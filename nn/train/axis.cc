@@ -49,12 +49,18 @@ std::vector<std::string> label_linear(const std::vector<double>& at, double step
     unit = 1e3;
     suffix = "k";
   }
-  const int decimals = std::max(0, -static_cast<int>(std::floor(std::log10(step / unit) + 1e-9)));
+  const auto decimals_in = [step](double u) {
+    return std::clamp(-static_cast<int>(std::floor(std::log10(step / u) + 1e-9)), 0, 17);
+  };
+  if ((unit == 1e3 || unit == 1e6) && decimals_in(unit) > 2) {  // small steps far from zero
+    unit = 1;
+    suffix.clear();
+  }
+  const int decimals = decimals_in(unit);
   std::vector<std::string> labels;
   for (double v : at) {
-    labels.push_back(
-        v == 0 ? "0"
-               : with_minus(absl::StrFormat("%.*f", std::min(decimals, 17), v / unit)) + suffix);
+    labels.push_back(v == 0 ? "0"
+                            : with_minus(absl::StrFormat("%.*f", decimals, v / unit)) + suffix);
   }
   return labels;
 }
@@ -62,10 +68,12 @@ std::vector<std::string> label_linear(const std::vector<double>& at, double step
 Ticks linear_ticks(double lo, double hi, int count) {
   Ticks out;
   const double step = round_step((hi - lo) / std::max(count, 1));
+  // Where neighbouring doubles are as far apart as the ticks, counting them would never end.
+  if (!(std::max(std::abs(lo), std::abs(hi)) < 1e15 * step)) return out;
   for (double k = std::ceil(lo / step - 1e-9); k * step <= hi + 1e-9 * step; ++k) {
     out.at.push_back(k == 0 ? 0 : k * step);
-    if (out.at.size() > 1000) break;  // a step below the precision of lo
   }
+  if (out.at.size() < 2) return linear_ticks(lo, hi, 2 * std::max(count, 1));
   out.labels = label_linear(out.at, step);
   return out;
 }

@@ -38,9 +38,8 @@ class Axis {
   /// 0 at lo, 1 at hi; NaN for what cannot be drawn.
   double position(double v) const;
 
-  /// Marks at round numbers (1, 2 or 5 times a power of ten), about `count` of them or fewer, at
-  /// least one of them inside where count >= 2. Large and small numbers are written with k, M or a
-  /// power of ten.
+  /// Marks at round numbers (1, 2 or 5 times a power of ten), about `count` of them or fewer but
+  /// at least two. Large and small numbers are written with k, M or a power of ten.
   Ticks ticks(int count) const;
 
  private:

@@ -157,25 +157,26 @@ void Canvas::stroke(const Polyline& line, double pen, Color color, double alpha)
 }
 
 void Canvas::stroke_dashed(const Polyline& line, double pen, Color color, double dash, double gap) {
-  const double reach = pen + dash + gap;
-  const Rect near = {clip_.x0 - reach, clip_.y0 - reach, clip_.x1 + reach, clip_.y1 + reach};
-  bool drawing = true;
-  double left = dash;
+  const Rect near = {clip_.x0 - pen, clip_.y0 - pen, clip_.x1 + pen, clip_.y1 + pen};
+  const double period = dash + gap;
+  double phase = 0;  // of the pattern, where the segment begins
   for (size_t i = 0; i + 1 < line.size(); ++i) {
     Point a = line[i], b = line[i + 1];
-    if (!finite(a) || !finite(b) || !cut_to(near, &a, &b)) continue;
+    const double whole = std::hypot(b.x - a.x, b.y - a.y);
+    if (!std::isfinite(whole)) continue;
+    const double begin = phase;
+    phase = std::fmod(phase + whole, period);
+    if (!cut_to(near, &a, &b)) continue;
     const double length = std::hypot(b.x - a.x, b.y - a.y);
     const auto on = [&](double d) {
-      return Point{a.x + (b.x - a.x) * d / length, a.y + (b.y - a.y) * d / length};
+      const double t = std::clamp(d / length, 0.0, 1.0);
+      return Point{a.x + (b.x - a.x) * t, a.y + (b.y - a.y) * t};
     };
-    double at = 0;
-    for (; at + left <= length; left = drawing ? dash : gap) {
-      if (drawing) cover_segment(on(at), on(at + left), pen / 2);
-      at += left;
-      drawing = !drawing;
+    // The dash that the visible part begins in or before may have begun outside.
+    double at = -std::fmod(begin + std::hypot(a.x - line[i].x, a.y - line[i].y), period);
+    for (; at < length; at += period) {
+      if (at + dash > 0) cover_segment(on(at), on(at + dash), pen / 2);
     }
-    if (drawing && length > at) cover_segment(on(at), b, pen / 2);
-    left -= length - at;
   }
   paint_cover(color, 1);
 }

@@ -64,7 +64,7 @@ class Canvas {
   /// not laid on twice.
   void stroke(Span<const Polyline> lines, double pen, Color color, double alpha = 1);
   void stroke(const Polyline& line, double pen, Color color, double alpha = 1);
-  /// A line broken into dashes and gaps of the given lengths.
+  /// A line broken into dashes and gaps of the given lengths, both above 0.
   void stroke_dashed(const Polyline& line, double pen, Color color, double dash, double gap);
   void rectangle(const Rect& rect, double pen, Color color);
   void marker(Point center, double radius, Marker shape, Color color, double alpha = 1);

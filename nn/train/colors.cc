@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numbers>
 
 namespace ebb::train {
@@ -34,11 +35,13 @@ Color from_oklab(const Lch& c) {
 
 Color sequential(double t) {
   static constexpr Lch kStops[] = {
-      {0.27, 0.125, 312},  {0.435, 0.115, 266}, {0.60, 0.105, 196},
-      {0.765, 0.165, 147}, {0.93, 0.185, 104},
+      {0.29, 0.115, 318}, {0.37, 0.110, 288}, {0.45, 0.100, 252},
+      {0.53, 0.092, 222}, {0.61, 0.096, 190}, {0.69, 0.125, 162},
+      {0.77, 0.155, 144}, {0.85, 0.175, 124}, {0.92, 0.185, 104},
   };
-  const double at = t * 4;
-  const int i = std::min(static_cast<int>(at), 3);
+  constexpr int kPieces = std::size(kStops) - 1;
+  const double at = t * kPieces;
+  const int i = std::min(static_cast<int>(at), kPieces - 1);
   const double f = at - i;
   const auto mix = [f](double a, double b) { return a + f * (b - a); };
   const Lch &a = kStops[i], &b = kStops[i + 1];

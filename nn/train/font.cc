@@ -29,7 +29,8 @@ struct Glyph {
 constexpr double kUnitsPerEm = 20;
 constexpr double kSpacing = 3.7;  // between the ink of two glyphs
 constexpr double kRaise = 6.5;    // of superscripts
-constexpr double kRaisedSize = 0.72;
+constexpr double kLower = 3;      // of subscripts
+constexpr double kScriptSize = 0.72;
 
 // Sorted by code.
 constexpr Glyph kGlyphs[] = {
@@ -150,6 +151,7 @@ constexpr Glyph kGlyphs[] = {
     {U'λ', 9, "M0.4 14C3.4 14.4 3.6 11.6 8.8 0M5.1 8L0 0"},
     {U'μ', 8, "M0 10L0 -4M0 4.1A4 4.1 4 4.1 180 360M8 10L8 0"},
     {U'π', 9.6, "M0 9.8L9.6 9.8M2.6 9.8C2.6 5 2.4 2.4 1.2 0M6.9 9.8L6.9 2A8.6 2 1.7 2 180 280"},
+    {U'ρ', 8.8, "M0 -4L0 5O4.4 5 4.4 5"},
     {U'σ', 9.6, "O4.5 4.8 4.5 4.8M4.5 9.6L9.8 9.6"},
     {U'τ', 7.6, "M0 9.8L7.6 9.8M3.8 9.8L3.8 2.4A5.8 2.4 2 2.4 180 285"},
     {U'φ', 10, "O5 5 5 5M5 14L5 -4"},
@@ -157,7 +159,14 @@ constexpr Glyph kGlyphs[] = {
      "M1.6 10C0.4 8.4 0 6.6 0 4.8C0 2 1 0 2.9 0C4.8 0 5.8 1.8 5.8 6"
      "C5.8 1.8 6.8 0 8.7 0C10.6 0 11.6 2 11.6 4.8C11.6 6.6 11.2 8.4 10 10"},
     {U'–', 8, "M0 5.6L8 5.6"},
+    {U'→', 11, "M0 6L11 6M7.4 9.6L11 6L7.4 2.4"},
+    {U'∇', 11, "M0 14L11 14L5.5 0L0 14"},
     {U'−', 7.6, "M0 6L7.6 6"},
+    {U'≈', 8.6,
+     "M0 7C1.4 9.4 3 9.4 4.3 8C5.6 6.6 7.2 6.6 8.6 9M0 3C1.4 5.4 3 5.4 4.3 4"
+     "C5.6 2.6 7.2 2.6 8.6 5"},
+    {U'≤', 8, "M8 12L0.4 7.6L8 3.2M0.4 0.2L8 0.2"},
+    {U'≥', 8, "M0 12L7.6 7.6L0 3.2M0 0.2L7.6 0.2"},
 };
 
 static_assert(std::is_sorted(std::begin(kGlyphs), std::end(kGlyphs),
@@ -165,11 +174,17 @@ static_assert(std::is_sorted(std::begin(kGlyphs), std::end(kGlyphs),
 
 constexpr Glyph kMissing = {0, 8, "M0 0L0 14L8 14L8 0L0 0"};
 
+// The letters U+00C0 to U+00FF, without their accents.
+constexpr char kLatin[] = "AAAAAAACEEEEIIIIDNOOOOOxOUUUUYPsaaaaaaaceeeeiiiidnooooo/ouuuuypy";
+
 const Glyph& find_glyph(char32_t code) {
   const auto* end = std::end(kGlyphs);
   const auto* at = std::lower_bound(std::begin(kGlyphs), end, code,
                                     [](const Glyph& g, char32_t c) { return g.code < c; });
-  return at != end && at->code == code ? *at : kMissing;
+  if (at != end && at->code == code) return *at;
+  if (code >= 0xC0 && code <= 0xFF)
+    return find_glyph(static_cast<unsigned char>(kLatin[code - 0xC0]));
+  return kMissing;
 }
 
 // The next character of UTF-8 text; bytes that are no UTF-8 come out as themselves.
@@ -283,22 +298,22 @@ class Pen {
 // Lays the text out; draws it where `out` is not null. Returns the advance.
 double lay_out(std::string_view text, double size, std::vector<Polyline>* out) {
   double x = 0;
-  bool raised = false;
+  double rise = 0;  // of the script that the text is in, grid units
   for (size_t i = 0; i < text.size();) {
-    if (!raised && text.substr(i, 2) == "^{") {
-      raised = true;
+    if (rise == 0 && (text.substr(i, 2) == "^{" || text.substr(i, 2) == "_{")) {
+      rise = text[i] == '^' ? kRaise : -kLower;
       i += 2;
       continue;
     }
-    if (raised && text[i] == '}') {
-      raised = false;
+    if (rise != 0 && text[i] == '}') {
+      rise = 0;
       ++i;
       continue;
     }
     const Glyph& glyph = find_glyph(next_code(text, &i));
-    const double unit = size / kUnitsPerEm * (raised ? kRaisedSize : 1);
+    const double unit = size / kUnitsPerEm * (rise != 0 ? kScriptSize : 1);
     if (out != nullptr) {
-      const double baseline = raised ? -kRaise * size / kUnitsPerEm : 0;
+      const double baseline = -rise * size / kUnitsPerEm;
       Pen({x + unit * kSpacing / 2, baseline}, unit, out).draw(glyph.path);
     }
     x += unit * (glyph.width + kSpacing);

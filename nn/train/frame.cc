@@ -149,8 +149,10 @@ void Frame::legend(const std::vector<LegendEntry>& entries, Point at) {
 }
 
 void Frame::no_data() {
-  canvas_.text({(area_.x0 + area_.x1) / 2, (area_.y0 + area_.y1) / 2}, "no data",
-               {.size = 1.2 * font_, .color = Ink::kFaintText, .align = Align::kCenter});
+  const double size = 1.2 * font_, half = text_width("no data", size) / 2;
+  const Point at = {(area_.x0 + area_.x1) / 2, (area_.y0 + area_.y1) / 2};
+  canvas_.fill({at.x - half, at.y - 1.2 * size, at.x + half, at.y + 0.6 * size}, Ink::kPaper);
+  canvas_.text(at, "no data", {.size = size, .color = Ink::kFaintText, .align = Align::kCenter});
 }
 
 }  // namespace ebb::train

@@ -114,7 +114,7 @@ void draw_series(Frame* frame, const Series& s, const std::vector<Polyline>& pie
   Canvas& canvas = frame->canvas();
   for (const Polyline& piece : pieces) {
     if (piece.size() == 1 && !s.markers) {
-      canvas.marker(piece[0], 1.5 * pen, Marker::kDisc, color);
+      canvas.marker(piece[0], pieces.size() == 1 ? 2.4 * pen : 1.3 * pen, Marker::kDisc, color);
     } else if (s.dashed) {
       canvas.stroke_dashed(piece, 0.85 * pen, color, 3.2 * pen, 2.6 * pen);
     }

@@ -29,10 +29,10 @@ struct Range {
   bool empty() const { return lo > hi; }
 };
 
-Range finite_range(Span<const double> values) {
+Range drawable_range(Span<const double> values) {
   Range r;
   for (double v : values) {
-    if (!std::isfinite(v)) continue;
+    if (!Axis::drawable(v, false)) continue;
     r.lo = std::min(r.lo, v);
     r.hi = std::max(r.hi, v);
   }
@@ -77,30 +77,28 @@ CellLabels cell_labels(const std::vector<std::string>& names, int64_t count, dou
   const double last = static_cast<double>(count) - 1;
   const Ticks ticks =
       Axis(-0.5, last + 0.5, false).ticks(static_cast<int>(std::min<int64_t>(fit, 12)));
-  for (size_t i = 0; i < ticks.at.size(); ++i) {
-    const double v = ticks.at[i];
+  for (const double v : ticks.at) {
     if (v != std::floor(v) || v < 0 || v > last) continue;
     out.at.push_back(static_cast<int64_t>(v));
-    out.text.push_back(ticks.labels[i]);
+    out.text.push_back(absl::StrCat(out.at.back()));
   }
   return out;
 }
 
 // The values at both ends of the colours.
 Range color_range(Span<const double> values, const HeatMapOptions& options) {
-  Range r = finite_range(values);
+  Range r = drawable_range(values);
   if (r.empty()) r = {0, 1};
   if (options.map == ColorMap::kDiverging && std::isnan(options.lo) && std::isnan(options.hi)) {
     const double largest = std::max(std::abs(r.lo), std::abs(r.hi));
     r = {-largest, largest};
   }
-  if (std::isfinite(options.lo)) r.lo = options.lo;
-  if (std::isfinite(options.hi)) r.hi = options.hi;
-  if (!(r.lo < r.hi)) {  // one value: a range around it, so that the bar has two ends
-    const double pad = r.lo == 0 ? 1 : 0.1 * std::abs(r.lo);
-    r = {r.lo - pad, r.lo + pad};
-  }
-  return r;
+  if (Axis::drawable(options.lo, false)) r.lo = options.lo;
+  if (Axis::drawable(options.hi, false)) r.hi = options.hi;
+  // One value: a range around it, so that the bar has two ends.
+  const std::vector<double> ends = {r.lo, r.hi}, *const list[] = {&ends};
+  const Axis axis = Axis::around(list, false, 0);
+  return {axis.lo(), axis.hi()};
 }
 
 void draw_color_bar(Canvas* canvas, const Rect& bar, const Axis& axis, const Ticks& ticks,
@@ -231,7 +229,7 @@ namespace {
 io::Image tile_image(Span<const double> values, int64_t channels, int64_t height, int64_t width,
                      TileScale scale) {
   Range range{0, 1};
-  if (scale != TileScale::kUnit) range = finite_range(values);
+  if (scale != TileScale::kUnit) range = drawable_range(values);
   if (scale == TileScale::kSigned) {
     const double largest = range.empty() ? 1 : std::max(std::abs(range.lo), std::abs(range.hi));
     range = {-largest, largest};

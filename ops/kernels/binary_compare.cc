@@ -30,10 +30,11 @@ struct Eq {
     return to_bytes(d, hn::Eq(a, b));
   }
 };
+// Not Highway's Ne, which on AVX2 and AVX3 is false for NaN.
 struct Ne {
   template <class D>
   HWY_INLINE auto operator()(D d, hn::Vec<D> a, hn::Vec<D> b) const {
-    return to_bytes(d, hn::Ne(a, b));
+    return to_bytes(d, hn::Not(hn::Eq(a, b)));
   }
 };
 struct Lt {

@@ -10,10 +10,10 @@
 // Reductions and scans. A reduction comes in two forms, so that any set of axes can be reduced
 // where it lies: along a row, and over the rows of a matrix into one row (columns).
 //
-// Sums and products of floating numbers are taken pairwise over blocks of fixed size: the error
-// grows with log(n) [Higham 1993, "The accuracy of floating point summation"]. The result depends
-// on neither alignment nor stride, and that of a column not on the columns beside it; it does
-// depend on the instruction set. Strides and `ld` count elements and may be 0 or negative.
+// Floating numbers are added pairwise over blocks of fixed size: the error grows with log(n)
+// [Higham 1993, "The accuracy of floating point summation"]. A result depends on neither alignment
+// nor stride, and that of a column not on the columns beside it; it does depend on the instruction
+// set. Strides and `ld` count elements and may be 0 or negative.
 namespace ebb::kernels {
 
 enum class Reduce : uint8_t {

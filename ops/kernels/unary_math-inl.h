@@ -107,8 +107,7 @@ HWY_NOINLINE V lane_by_lane(D d, V x, M mask, double (*f)(double)) {
   return IfThenElseZero(mask, hn::Load(d, lanes));
 }
 
-// ---- exponentials
-// --------------------------------------------------------------------------------
+// ---- exponentials -------------------------------------------------------------------------------
 
 // p 2^k: a value whose exponent is applied last, so that results below the smallest normal number
 // are rounded once. `k` is kRoundToInt + k, whose low bits hold the integer.
@@ -133,28 +132,31 @@ HWY_INLINE V apply(D d, Scaled<V> s) {
   return Mul(Mul(s.p, first), second);
 }
 
-// x = k ln(2) + r, |r| <= ln(2) / 2, as Cody and Waite. k as in Scaled.
+// x = k ln(2) + r + r_low, |r| <= ln(2) / 2, as Cody and Waite: r is exact. k as in Scaled.
+template <class V>
+struct ReducedExp {
+  V k, r, r_low;
+};
 template <class D, class V>
-HWY_INLINE V reduce_exp(D d, V x, V& k) {
+HWY_INLINE ReducedExp<V> reduce_exp(D d, V x, V low) {
   const V magic = Set(d, C<D>::kRoundToInt);
-  k = MulAdd(x, Set(d, static_cast<hn::TFromD<D>>(1.4426950408889634)), magic);
+  const V k = MulAdd(x, Set(d, hn::TFromD<D>(1.4426950408889634)), magic);
   const V n = Sub(k, magic);
-  return NegMulAdd(n, Set(d, C<D>::kLn2Low), NegMulAdd(n, Set(d, C<D>::kLn2High), x));
+  return {k, NegMulAdd(n, Set(d, C<D>::kLn2High), x), NegMulAdd(n, Set(d, C<D>::kLn2Low), low)};
 }
 
-// e^r - 1 for |r| <= ln(2) / 2.
+// e^r - 1 - r for |r| <= ln(2) / 2, plus low.
 template <class D, class V>
-HWY_INLINE V expm1_reduced(D d, V r) {
-  return MulAdd(Mul(r, r), polynomial(d, r, C<D>::kExp), r);
+HWY_INLINE V expm1_tail(D d, V r, V low) {
+  return MulAdd(Mul(r, r), polynomial(d, r, C<D>::kExp), low);
 }
 
 // e^(x + low), |low| small and possibly 0.
 template <class D, class V>
 HWY_INLINE Scaled<V> exp_scaled(D d, V x, V low) {
-  Scaled<V> e;
-  const V r = Add(reduce_exp(d, x, e.k), low);
-  e.p = Add(expm1_reduced(d, r), Set(d, 1));
-  return e;
+  const ReducedExp<V> e = reduce_exp(d, x, low);
+  const V tail = expm1_tail(d, Add(e.r, e.r_low), e.r_low);
+  return {Add(Set(d, 1), Add(e.r, tail)), e.k};
 }
 
 // e^x for x <= 0.
@@ -179,7 +181,7 @@ HWY_INLINE V exp2(D d, V x) {
   Scaled<V> e;
   e.k = Add(x, magic);
   const V r = Mul(Sub(x, Sub(e.k, magic)), Set(d, static_cast<T>(0.6931471805599453)));
-  e.p = Add(expm1_reduced(d, r), Set(d, 1));
+  e.p = Add(Set(d, 1), expm1_tail(d, r, r));
   constexpr T kHigh = static_cast<T>(C<D>::kExponentBias + 2);
   constexpr T kLow = -static_cast<T>(C<D>::kExponentBias + C<D>::kMantissaBits + 1);
   return IfThenZeroElse(Lt(x, Set(d, kLow)),
@@ -193,8 +195,9 @@ HWY_INLINE V expm1(D d, V x) {
   using U = hn::TFromD<DU<D>>;
   const DU<D> du;
   const V half = Set(d, T{0.5});
-  V k;
-  const V e = expm1_reduced(d, reduce_exp(d, x, k));
+  const ReducedExp<V> reduced = reduce_exp(d, x, Zero(d));
+  const V k = reduced.k;
+  const V e = Add(reduced.r, expm1_tail(d, Add(reduced.r, reduced.r_low), reduced.r_low));
   constexpr T kMagic = C<D>::kRoundToInt;
   constexpr U kOffset = std::bit_cast<U>(kMagic) - (C<D>::kExponentBias - 1);
   const V scale = BitCast(d, ShiftLeft<C<D>::kMantissaBits>(Sub(BitCast(du, k), Set(du, kOffset))));
@@ -204,8 +207,7 @@ HWY_INLINE V expm1(D d, V x) {
                     IfThenElse(Gt(x, Set(d, C<D>::kExpHigh)), infinity(d), all));
 }
 
-// ---- logarithms
-// ----------------------------------------------------------------------------------
+// ---- logarithms ---------------------------------------------------------------------------------
 
 // ln(1 + f) - f for 1 + f in [kLogSplit, 2 kLogSplit].
 template <class D, class V>
@@ -326,15 +328,16 @@ HWY_INLINE V log1p_unit(D d, V x) {
   return log_sum(d, IfThenElseZero(halve, one), f, Zero(d));
 }
 
-// ---- sigmoids
-// ------------------------------------------------------------------------------------
+// ---- sigmoids -----------------------------------------------------------------------------------
 
-// With w = e^-|x|: sigmoid(x) = (x < 0 ? w : 1) / (1 + w). Neither overflows nor cancels.
+// With w = e^-|x| and t = x < 0 ? w : 1: sigmoid(x) = t / (1 + w) = t - t w / (1 + w). Neither
+// overflows nor cancels, and the last form makes little of the error of the quotient.
 template <class D, class V>
 HWY_INLINE V sigmoid(D d, V x) {
   const V one = Set(d, 1);
   const V w = exp_negative(d, hn::Neg(hn::Abs(x)));
-  return Div(IfThenElse(Lt(x, Zero(d)), w, one), Add(one, w));
+  const V t = IfThenElse(Lt(x, Zero(d)), w, one);
+  return NegMulAdd(t, Div(w, Add(one, w)), t);
 }
 
 template <class D, class V>
@@ -349,8 +352,7 @@ HWY_INLINE V tanh(D d, V x) {
   return with_sign(d, IfThenElse(Lt(a, Set(d, T(0.625))), small, large), x);
 }
 
-// ---- the Gaussian and its integral
-// ---------------------------------------------------------------
+// ---- the Gaussian and its integral --------------------------------------------------------------
 
 // e^(-a^2), or e^(-a^2 / 2) if kHalf: the square is taken apart, or its rounding would be magnified
 // a^2 times. |a| at most the place where the result is 0.
@@ -425,8 +427,7 @@ HWY_INLINE V erf(D d, V x) {
   return with_sign(d, y, x);
 }
 
-// ---- trigonometric and hyperbolic, in double
-// -----------------------------------------------------
+// ---- trigonometric and hyperbolic, in double ----------------------------------------------------
 
 template <class V, class VU>
 struct SinCos {

@@ -61,8 +61,7 @@ void for_each_target(const F& f) {
   }
 }
 
-// ---- error
-// ---------------------------------------------------------------------------------------
+// ---- error --------------------------------------------------------------------------------------
 
 template <class T>
 Real ulp(Real v) {
@@ -88,8 +87,7 @@ Real difference(T y, Real exact) {
   return std::fabs(bounded<T>(y) - bounded<T>(exact));
 }
 
-// ---- points
-// --------------------------------------------------------------------------------------
+// ---- points -------------------------------------------------------------------------------------
 
 // Where some function changes its formula, has a kink or leaves its domain.
 constexpr double kPlaces[] = {
@@ -271,8 +269,7 @@ TEST_P(UnaryTest, ReferenceDerivative) {
   EXPECT_GT(compared, 50);
 }
 
-// ---- memory
-// --------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 // An array that ends where the program's memory ends: one element more read or written is a crash.
 template <class T>
@@ -382,8 +379,7 @@ TEST_P(UnaryTest, UnalignedPointers) {
   });
 }
 
-// ---- special values
-// ------------------------------------------------------------------------------
+// ---- special values -----------------------------------------------------------------------------
 
 struct Special {
   Unary op;
@@ -519,8 +515,7 @@ TEST(UnarySpecialTest, ConstantPartsStopAnyGradient) {
   });
 }
 
-// ---- dispatch
-// ------------------------------------------------------------------------------------
+// ---- dispatch -----------------------------------------------------------------------------------
 
 TEST(UnaryDispatchTest, EachInstructionSetHasItsOwnKernels) {
   std::set<UnaryFn32> seen;

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ebb/nn/embedding.h"
+
+#include "absl/strings/str_cat.h"
+#include "ebb/nn/init.h"
+#include "ebb/ops/convert.h"
+#include "ebb/ops/creation.h"
+#include "ebb/ops/elementwise.h"
+#include "ebb/ops/index.h"
+#include "ebb/ops/shape.h"
+
+namespace ebb::nn {
+
+Embedding::Embedding(int64_t count, int64_t dim, EmbeddingOptions options) : options_(options) {
+  start(count, dim);
+}
+
+Embedding::Embedding(Module& parent, std::string name, int64_t count, int64_t dim,
+                     EmbeddingOptions options)
+    : Module(parent, std::move(name)), options_(options) {
+  start(count, dim);
+}
+
+void Embedding::start(int64_t count, int64_t dim) {
+  if (count < 1 || dim < 1) {
+    throw ValueError(
+        absl::StrCat("Embedding: the sizes are ", count, ", ", dim, "; each must be at least 1"));
+  }
+  const auto& pad = options_.padding_idx;
+  if (pad && (*pad < 0 || *pad >= count)) {
+    throw IndexError(absl::StrCat("Embedding: padding_idx ", *pad, " is outside [0, ", count, ")"));
+  }
+  weight = register_parameter("weight", zeros({count, dim}));
+  init::normal_(weight);
+  if (!pad) return;
+  const Tensor own_row = eq(unsqueeze(arange(count), 1), Tensor(Array::scalar(kInt64, *pad)));
+  weight.copy_from(where(own_row, Tensor(Array::scalar(kFloat32, 0)), weight));
+}
+
+Tensor Embedding::rows(const Tensor& flat) const {
+  const Tensor found = index_select(weight, 0, flat);
+  if (!options_.padding_idx) return found;
+  // The padding row reads as itself, but passes no gradient on.
+  const Tensor pad(Array::scalar(flat.dtype(), static_cast<double>(*options_.padding_idx)));
+  return where(unsqueeze(eq(flat, pad), 1), found.detach(), found);
+}
+
+Tensor Embedding::operator()(int64_t id) const {
+  const Tensor flat(Array::scalar(kInt64, static_cast<double>(id)).view_as({1}));
+  return select(rows(flat), 0, 0);
+}
+
+Tensor Embedding::operator()(const Tensor& ids) const {
+  Shape shape = ids.shape();
+  shape.push_back(weight.size(1));
+  return reshape(rows(reshape(ids, {-1})), shape);
+}
+
+std::unique_ptr<Module> Embedding::clone() const {
+  return clone_as(*this, weight.size(0), weight.size(1), options_);
+}
+
+}  // namespace ebb::nn

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "ebb/nn/module.h"
+#include "ebb/ops/activation.h"
+#include "ebb/ops/unary.h"
+
+// Layers that keep little or nothing: activations, dropout, normalisation.
+namespace ebb::nn {
+
+// One activation is one line: its name, its options with their defaults, its function.
+#define EBB_ACTIVATION(Name, call)                                             \
+  class Name : public Layer {                                                  \
+   public:                                                                     \
+    Name() = default;                                                          \
+    Name(Module& parent, std::string name) : Layer(parent, std::move(name)) {} \
+    Tensor operator()(const Tensor& x) const override { return call; }         \
+    std::unique_ptr<Module> clone() const override { return clone_as(*this); } \
+  }
+
+EBB_ACTIVATION(ReLU, relu(x));
+EBB_ACTIVATION(SELU, selu(x));
+EBB_ACTIVATION(GELU, gelu(x));
+EBB_ACTIVATION(SiLU, silu(x));
+EBB_ACTIVATION(Mish, mish(x));
+EBB_ACTIVATION(Sigmoid, sigmoid(x));
+EBB_ACTIVATION(LogSigmoid, logsigmoid(x));
+EBB_ACTIVATION(Softplus, softplus(x));
+EBB_ACTIVATION(Tanh, tanh(x));
+EBB_ACTIVATION(Softsign, softsign(x));
+#undef EBB_ACTIVATION
+
+// The activations with one number to set.
+#define EBB_ACTIVATION_OF(Name, function, parameter, initial)                                \
+  class Name : public Layer {                                                                \
+   public:                                                                                   \
+    explicit Name(double parameter = initial) : parameter##_(parameter) {}                   \
+    Name(Module& parent, std::string name, double parameter = initial)                       \
+        : Layer(parent, std::move(name)), parameter##_(parameter) {}                         \
+    Tensor operator()(const Tensor& x) const override { return function(x, parameter##_); }  \
+    std::unique_ptr<Module> clone() const override { return clone_as(*this, parameter##_); } \
+                                                                                             \
+   private:                                                                                  \
+    double parameter##_;                                                                     \
+  }
+
+EBB_ACTIVATION_OF(LeakyReLU, leaky_relu, slope, 0.01);
+EBB_ACTIVATION_OF(ELU, elu, alpha, 1.0);
+EBB_ACTIVATION_OF(Softshrink, softshrink, lambda, 0.5);
+EBB_ACTIVATION_OF(Hardshrink, hardshrink, lambda, 0.5);
+#undef EBB_ACTIVATION_OF
+
+class Hardtanh : public Layer {
+ public:
+  explicit Hardtanh(double low = -1, double high = 1) : low_(low), high_(high) {}
+  Hardtanh(Module& parent, std::string name, double low = -1, double high = 1)
+      : Layer(parent, std::move(name)), low_(low), high_(high) {}
+  Tensor operator()(const Tensor& x) const override { return hardtanh(x, low_, high_); }
+  std::unique_ptr<Module> clone() const override { return clone_as(*this, low_, high_); }
+
+ private:
+  double low_;
+  double high_;
+};
+
+/// In training sets each element to 0 with probability p and scales the rest by 1/(1-p): Srivastava
+/// et al. 2014. Otherwise passes its input on.
+class Dropout : public Layer {
+ public:
+  /// Throws ValueError unless 0 <= p <= 1.
+  explicit Dropout(double p = 0.5);
+  Dropout(Module& parent, std::string name, double p = 0.5);
+  Tensor operator()(const Tensor& x) const override;
+  std::unique_ptr<Module> clone() const override { return clone_as(*this, p_); }
+
+ private:
+  double p_;
+};
+
+struct LayerNormOptions {
+  double eps = 1e-5;
+  bool elementwise_affine = true;
+};
+
+/// Brings the last axes, of shape `normalized_shape`, to mean 0 and variance 1, then times `weight`
+/// plus `bias`, both of that shape: Ba, Kiros, Hinton 2016.
+class LayerNorm : public Layer {
+ public:
+  explicit LayerNorm(const Shape& normalized_shape, LayerNormOptions options = {});
+  LayerNorm(Module& parent, std::string name, const Shape& normalized_shape,
+            LayerNormOptions options = {});
+  /// Throws ShapeError where x does not end in normalized_shape.
+  Tensor operator()(const Tensor& x) const override;
+  std::unique_ptr<Module> clone() const override { return clone_as(*this, shape_, options_); }
+
+  Parameter weight;
+  Parameter bias;
+
+ private:
+  void start();
+
+  Shape shape_;
+  LayerNormOptions options_;
+};
+
+}  // namespace ebb::nn
