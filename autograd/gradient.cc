@@ -133,22 +133,24 @@ void Gradient::drop_parts() {
   parts_ = nullptr;
 }
 
-Gradient::Gradient(const Meta& meta, RowSparse part) {
+// Each begins with an empty gradient, so that what a later step throws does not lose the parts.
+Gradient::Gradient(const Meta& meta, RowSparse part) : Gradient() {
   parts(meta).rows.push_back(std::move(part));
 }
 
-Gradient::Gradient(const Meta& meta, ColSparse part) {
+Gradient::Gradient(const Meta& meta, ColSparse part) : Gradient() {
   parts(meta).cols.push_back(std::move(part));
 }
 
-Gradient::Gradient(const Meta& meta, Outer part) {
+Gradient::Gradient(const Meta& meta, Outer part) : Gradient() {
   Parts& p = parts(meta);
   p.outer_rank = rank_of(part);
   p.outer.push_back(std::move(part));
   collapse_outer();
 }
 
-Gradient::Gradient(const Gradient& o) : dense_(o.dense_) {
+Gradient::Gradient(const Gradient& o) : Gradient() {
+  dense_ = o.dense_;
   if (o.parts_ != nullptr) parts(o.parts_->meta) = *o.parts_;
 }
 

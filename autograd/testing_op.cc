@@ -139,8 +139,9 @@ std::optional<DirectCall> direct_call(const OpDef& def, Span<const Tensor> args,
   const ebb::detail::Node* n = outputs[0].edge().node();
   if (n != nullptr) {
     const bool same = std::strcmp(n->def->doc.name, def.doc.name) == 0;
+    // There may be more outputs, which the op keeps for its gradient.
     if (!same || n->n_inputs != args.size() ||
-        n->n_outputs() != static_cast<int>(outputs.size())) {
+        n->n_outputs() < static_cast<int>(outputs.size())) {
       return std::nullopt;
     }
     c.attrs = n->attrs();

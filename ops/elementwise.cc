@@ -247,9 +247,8 @@ EBB_OP(Remainder)
 struct Where_ {
   static constexpr OpDoc kDoc{"where", "y = condition ? a : b, elementwise",
                               "condition:[...] a:[...] b:[...] -> y:[...]"};
-  static constexpr bool kElementwise = true;
   struct Attrs {};
-  static constexpr GradUses uses(int) { return {.in = 0b001}; }
+  static constexpr GradUses uses(int input) { return {.in = 0b001, .shapes = detail::bit(input)}; }
   static Metas infer(const Attrs&, Span<const Meta> in) {
     require_inputs(kDoc, in, 3);
     if (in[0].dtype != kBool) {

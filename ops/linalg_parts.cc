@@ -155,9 +155,10 @@ struct Trace {
     }
     return {{is_integral(x.dtype) ? kInt64 : x.dtype, {}}};
   }
-  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta>) {
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
     const auto n = static_cast<double>(diagonal_size(in[0].shape[0], in[0].shape[1], 0));
-    return {n, n * static_cast<double>(size_of(in[0].dtype))};
+    return {n, n * static_cast<double>(size_of(in[0].dtype)) +
+                   static_cast<double>(size_of(out[0].dtype))};
   }
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
     const Array d = diagonal_of(in[0], 0);

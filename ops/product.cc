@@ -12,6 +12,8 @@ namespace ebb::ops {
 namespace registered {
 extern const OpDef* const Affine;
 extern const OpDef* const Permute;
+extern const OpDef* const Slice;
+extern const OpDef* const Transpose;
 }  // namespace registered
 
 Matrices::Matrices(const Array& a) : array(a) {
@@ -108,16 +110,16 @@ void run_matmul(const Array& a, const Array& b, const Array& c) {
     const T* pa = ma.array.data<T>();
     const T* pb = mb.array.data<T>();
     T* pc = c.mutable_data<T>();
-    kernels::for_each_row<3>(
-        static_cast<size_t>(r - 2), shape.data(), {c.strides(), sa, sb},
-        [&](const ptrdiff_t* at, size_t count, const ptrdiff_t* stride) {
-          for (size_t i = 0; i < count; ++i) {
-            const auto step = static_cast<ptrdiff_t>(i);
-            multiply(ma.trans, mb.trans, shape[r - 2], n, k, T{1}, pa + at[1] + step * stride[1],
-                     ma.ld, pb + at[2] + step * stride[2], mb.ld, T{0},
-                     pc + at[0] + step * stride[0]);
-          }
-        });
+    kernels::for_each_row<3>(static_cast<size_t>(r - 2), shape.data(), {c.strides(), sa, sb},
+                             [&](const ptrdiff_t* at, size_t count, const ptrdiff_t* stride) {
+                               for (size_t i = 0; i < count; ++i) {
+                                 const auto step = static_cast<ptrdiff_t>(i);
+                                 multiply(ma.trans, mb.trans, shape[r - 2], n, k, T{1},
+                                          pa + at[1] + step * stride[1], ma.ld,
+                                          pb + at[2] + step * stride[2], mb.ld, T{0},
+                                          pc + at[0] + step * stride[0]);
+                               }
+                             });
   });
 }
 
@@ -147,9 +149,11 @@ namespace {
 
 // Whether the gradient of that input reaches a leaf through nothing that would make it dense.
 bool keeps_structure(const detail::Node& node, int input) {
+  const OpDef* const keep[] = {registered::Transpose, registered::Permute, registered::Slice,
+                               registered::Affine};
   const detail::Node* n = node.edges()[input].node();
   while (n != nullptr && !n->is_leaf()) {
-    if (n->def != registered::Permute && n->def != registered::Affine) return false;
+    if (std::find(std::begin(keep), std::end(keep), n->def) == std::end(keep)) return false;
     n = n->edges()[0].node();
   }
   return n != nullptr;

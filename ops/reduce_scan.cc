@@ -107,7 +107,6 @@ struct CumSum : RunningOp<CumSum, kernels::Scan::kCumSum> {
 };
 EBB_OP(CumSum)
 
-// y_i = x_{i-1} along an axis, y_0 = first.
 struct ScanShift {
   static constexpr OpDoc kDoc{"scan_shift", "y_i = x_{i-1} along an axis, y_0 = a number",
                               "x:[..,n,..] -> y:[..,n,..]"};
@@ -138,12 +137,15 @@ struct ScanShift {
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
     const ScanAttrs& a = s.attrs<Attrs>().scan;
-    return {apply_with<ScanShift>({{a.axis, !a.reverse}, 0}, g[0])};
+    return {scan_shift(g[0], a.axis, !a.reverse, 0)};
   }
 };
 EBB_OP(ScanShift)
 
-// h_i = a_i h_{i-1} + b_i along an axis, h_{-1} = 0; with `lag` the factor is a_{i-1}.
+Tensor scan_shift(const Tensor& x, int axis, bool reverse, double first) {
+  return apply_with<ScanShift>({{axis, reverse}, first}, x);
+}
+
 struct LinearScan {
   static constexpr OpDoc kDoc{"linear_scan", "h_i = a_i h_{i-1} + b_i along an axis",
                               "a:[..,n,..] b:[..,n,..] -> h:[..,n,..]"};
@@ -187,16 +189,20 @@ struct LinearScan {
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
     const auto& [scan, lag] = s.attrs<Attrs>();
-    const ScanAttrs back{scan.axis, !scan.reverse};
     // What flows to b_i: that of h_i and what goes on to h_{i+1}.
-    const Tensor r = apply_with<LinearScan>({back, !lag}, s.in(0), g[0]);
+    const Tensor r = linear_scan(s.in(0), g[0], scan.axis, !scan.reverse, !lag);
     if (!s.needs(0)) return {Tensor(), r};
     const Tensor h = s.out(0);
-    return {lag ? apply_with<ScanShift>({back, 0}, r) * h : r * apply_with<ScanShift>({scan, 0}, h),
+    return {lag ? scan_shift(r, scan.axis, !scan.reverse, 0) * h
+                : r * scan_shift(h, scan.axis, scan.reverse, 0),
             r};
   }
 };
 EBB_OP(LinearScan)
+
+Tensor linear_scan(const Tensor& a, const Tensor& b, int axis, bool reverse, bool lag) {
+  return apply_with<LinearScan>({{axis, reverse}, lag}, a, b);
+}
 
 struct CumProd : RunningOp<CumProd, kernels::Scan::kCumProd> {
   static constexpr OpDoc kDoc{"cumprod", "y_i = x_0 * ... * x_i along an axis",
@@ -204,8 +210,8 @@ struct CumProd : RunningOp<CumProd, kernels::Scan::kCumProd> {
   static constexpr GradUses uses(int) { return {.in = 1, .out = 1}; }
   static Grads backward(const Saved& s, const OutGrads& g) {
     const Attrs& a = s.attrs<Attrs>();
-    const Tensor r = apply_with<LinearScan>({{a.axis, !a.reverse}, true}, s.in(0), g[0]);
-    return {r * apply_with<ScanShift>({a, 1}, s.out(0))};
+    const Tensor r = linear_scan(s.in(0), g[0], a.axis, !a.reverse, true);
+    return {r * scan_shift(s.out(0), a.axis, a.reverse, 1)};
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     const Attrs& a = s.attrs<Attrs>();
@@ -273,8 +279,7 @@ struct Prod {
     const Tensor x2 =
         reshape(permute(x, Axes({order.data(), static_cast<size_t>(order.rank())})), rows);
     const auto others = [&](bool reverse) {
-      const ScanAttrs scan{1, reverse};
-      return apply_with<ScanShift>({scan, 1}, apply_with<CumProd>(scan, x2));
+      return scan_shift(apply_with<CumProd>({1, reverse}, x2), 1, reverse, 1);
     };
     const Tensor dx = reshape(g[0], {rows[0], 1}) * (others(false) * others(true));
     return {permute(reshape(dx, moved), Axes({back.data(), static_cast<size_t>(back.rank())}))};

@@ -101,6 +101,12 @@ void for_each_line(int axis, const F& f, const Array& first, const A&... others)
                             });
 }
 
+/// h_i = a_i h_{i-1} + b_i along an axis, h_{-1} = 0; with `lag` the factor is a_{i-1}. `reverse`
+/// runs from the last element to the first.
+Tensor linear_scan(const Tensor& a, const Tensor& b, int axis, bool reverse, bool lag);
+/// y_i = x_{i-1} along an axis, y_0 = first; reversed as above.
+Tensor scan_shift(const Tensor& x, int axis, bool reverse, double first);
+
 /// |x|^q with the sign of x, or without it; 0 where x is 0 and q < 0, so that derivatives, which
 /// are of the same kind, exist there.
 Tensor signed_power(const Tensor& x, double q, bool odd);

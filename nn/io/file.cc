@@ -25,7 +25,7 @@ namespace ebb::io {
 namespace {
 
 constexpr size_t kBufferSize = size_t{1} << 16;
-constexpr size_t kFirstChunk = size_t{1} << 18;
+constexpr size_t kFirstChunk = size_t{1} << 14;
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -47,7 +47,7 @@ std::string directory_of(const std::string& path) {
 // What the temporary files of one target begin with. File names end at 255 bytes; two long names
 // that share a prefix may clean up each other's litter, which harms neither.
 std::string temporary_prefix(const std::string& target) {
-  return "." + target.substr(name_start(target), 200) + ".";
+  return absl::StrCat(".", target.substr(name_start(target), 200), ".");
 }
 constexpr char kTemporarySuffix[] = ".ebb-tmp";
 

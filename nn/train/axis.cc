@@ -58,6 +58,7 @@ std::vector<std::string> label_linear(const std::vector<double>& at, double step
   }
   const int decimals = decimals_in(unit);
   std::vector<std::string> labels;
+  labels.reserve(at.size());
   for (double v : at) {
     labels.push_back(v == 0 ? "0"
                             : with_minus(absl::StrFormat("%.*f", decimals, v / unit)) + suffix);

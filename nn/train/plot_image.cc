@@ -307,8 +307,10 @@ io::Image mosaic(Span<const double> values, int64_t height, int64_t width,
     const io::Image tile =
         tile_image(values.subspan(static_cast<size_t>(i * size), static_cast<size_t>(size)), 1,
                    height, width, options.scale);
-    canvas.blit(tile, static_cast<int>(kMargin + step_x * (i % columns)),
-                static_cast<int>(top + step_y * (i / columns)), static_cast<int>(zoom));
+    const double row = std::floor(static_cast<double>(i) / static_cast<double>(columns));
+    const double column = static_cast<double>(i % columns);
+    canvas.blit(tile, static_cast<int>(kMargin + step_x * column),
+                static_cast<int>(top + step_y * row), static_cast<int>(zoom));
   }
   return std::move(canvas).take();
 }

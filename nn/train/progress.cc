@@ -88,17 +88,16 @@ int width_of(const std::string& text) {
 std::string bar(double fraction, int width, bool blocks) {
   const double filled = std::clamp(fraction, 0.0, 1.0) * width;
   const int full = static_cast<int>(filled);
-  std::string out;
   if (!blocks) {
-    out = "[" + std::string(full, '#') + std::string(width - full, '.') + "]";
-    return out;
+    return absl::StrCat("[", std::string(full, '#'), std::string(width - full, '.'), "]");
   }
+  std::string out;
   static constexpr const char* kEighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
   for (int i = 0; i < full; ++i) out += "█";
   const int eighth = full < width ? static_cast<int>((filled - full) * 8) : 0;
   out += kEighths[eighth];
   out.append(static_cast<size_t>(width - full - (eighth > 0)), ' ');
-  return "▕" + out + "▏";
+  return absl::StrCat("▕", out, "▏");
 }
 
 }  // namespace
@@ -163,7 +162,7 @@ void Progress::draw(double now, bool last) {
   if (options_.style == ProgressOptions::Style::kTerminal) {
     const int columns = columns_of(options_.out);
     // In the last column some terminals wrap. "\x1b[K" clears what a longer line left.
-    line = "\r" + cut(terminal_line(now, last, columns), columns - 1) + "\x1b[K";
+    line = absl::StrCat("\r", cut(terminal_line(now, last, columns), columns - 1), "\x1b[K");
     if (last) line += '\n';
   } else {
     line = plain_line(now, last) + "\n";

@@ -105,14 +105,12 @@ void row(const void* av, ptrdiff_t sa, const void* bv, ptrdiff_t sb, uint8_t* ou
     });
   } else if (sa == 1 && sb == 0) {
     const T y = hn::GetLane(Type::load(one, b));
-    map<1>(d, n, out, [=](auto t, size_t i) HWY_ATTR {
-      return op(t, Type::load(t, a + i), hn::Set(t, y));
-    });
+    map<1>(d, n, out,
+           [=](auto t, size_t i) HWY_ATTR { return op(t, Type::load(t, a + i), hn::Set(t, y)); });
   } else if (sa == 0 && sb == 1) {
     const T x = hn::GetLane(Type::load(one, a));
-    map<1>(d, n, out, [=](auto t, size_t i) HWY_ATTR {
-      return op(t, hn::Set(t, x), Type::load(t, b + i));
-    });
+    map<1>(d, n, out,
+           [=](auto t, size_t i) HWY_ATTR { return op(t, hn::Set(t, x), Type::load(t, b + i)); });
   } else {
     for (size_t i = 0; i < n; ++i) {
       out[i] = hn::GetLane(op(one, Type::load(one, a), Type::load(one, b)));
@@ -124,8 +122,7 @@ void row(const void* av, ptrdiff_t sa, const void* bv, ptrdiff_t sb, uint8_t* ou
 
 // a > b is b < a.
 template <class Type, class Op>
-void swapped_row(const void* a, ptrdiff_t sa, const void* b, ptrdiff_t sb, uint8_t* out,
-                 size_t n) {
+void swapped_row(const void* a, ptrdiff_t sa, const void* b, ptrdiff_t sb, uint8_t* out, size_t n) {
   row<Type, Op>(b, sb, a, sa, out, n);
 }
 

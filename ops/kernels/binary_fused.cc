@@ -21,16 +21,14 @@ void axpy_row(T alpha, const T* x, T* y, size_t n) {
 
 template <class T>
 void add_into_row(const T* x, T* y, size_t n) {
-  map(hn::ScalableTag<T>(), n, y, [=](auto d, size_t i) HWY_ATTR {
-    return hn::Add(hn::LoadU(d, y + i), hn::LoadU(d, x + i));
-  });
+  map(hn::ScalableTag<T>(), n, y,
+      [=](auto d, size_t i) HWY_ATTR { return hn::Add(hn::LoadU(d, y + i), hn::LoadU(d, x + i)); });
 }
 
 template <class T>
 void scale_row(T alpha, const T* x, T* out, size_t n) {
-  map(hn::ScalableTag<T>(), n, out, [=](auto d, size_t i) HWY_ATTR {
-    return hn::Mul(hn::Set(d, alpha), hn::LoadU(d, x + i));
-  });
+  map(hn::ScalableTag<T>(), n, out,
+      [=](auto d, size_t i) HWY_ATTR { return hn::Mul(hn::Set(d, alpha), hn::LoadU(d, x + i)); });
 }
 
 template <class T>

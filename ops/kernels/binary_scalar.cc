@@ -139,13 +139,13 @@ void detail::scalar_compare(const void* av, ptrdiff_t sa, const void* bv, ptrdif
   }
 }
 
-#define EBB_SCALAR_BINARY(T, op)                                                               \
-  template void detail::scalar_binary<T, Binary::op>(const void*, ptrdiff_t, const void*,       \
+#define EBB_SCALAR_BINARY(T, op)                                                          \
+  template void detail::scalar_binary<T, Binary::op>(const void*, ptrdiff_t, const void*, \
                                                      ptrdiff_t, void*, size_t)
-#define EBB_SCALAR_BINARIES(T)          \
-  EBB_SCALAR_BINARY(T, kPow);           \
-  EBB_SCALAR_BINARY(T, kFmod);          \
-  EBB_SCALAR_BINARY(T, kRemainder);     \
+#define EBB_SCALAR_BINARIES(T)      \
+  EBB_SCALAR_BINARY(T, kPow);       \
+  EBB_SCALAR_BINARY(T, kFmod);      \
+  EBB_SCALAR_BINARY(T, kRemainder); \
   EBB_SCALAR_BINARY(T, kFloorDivide)
 
 EBB_SCALAR_BINARIES(float);
@@ -160,11 +160,11 @@ EBB_SCALAR_BINARY(int32_t, kDiv);
 EBB_SCALAR_BINARY(uint8_t, kDiv);
 EBB_SCALAR_BINARY(uint8_t, kMul);
 
-#define EBB_SCALAR_COMPARE(op)                                                                   \
-  template void detail::scalar_compare<float16, Compare::op>(                                    \
-      const void*, ptrdiff_t, const void*, ptrdiff_t, uint8_t*, size_t);                         \
-  template void detail::scalar_compare<bfloat16, Compare::op>(                                   \
-      const void*, ptrdiff_t, const void*, ptrdiff_t, uint8_t*, size_t)
+#define EBB_SCALAR_COMPARE(op)                                                                     \
+  template void detail::scalar_compare<float16, Compare::op>(const void*, ptrdiff_t, const void*,  \
+                                                             ptrdiff_t, uint8_t*, size_t);         \
+  template void detail::scalar_compare<bfloat16, Compare::op>(const void*, ptrdiff_t, const void*, \
+                                                              ptrdiff_t, uint8_t*, size_t)
 
 EBB_SCALAR_COMPARE(kEq);
 EBB_SCALAR_COMPARE(kNe);

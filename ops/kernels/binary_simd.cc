@@ -82,9 +82,8 @@ void simd_row(const void* av, ptrdiff_t sa, const void* bv, ptrdiff_t sb, void* 
   const Op op;
   const hn::ScalableTag<T> d;
   if (sa == 1 && sb == 1) {
-    map(d, n, out, [=](auto t, size_t i) HWY_ATTR {
-      return op(hn::LoadU(t, a + i), hn::LoadU(t, b + i));
-    });
+    map(d, n, out,
+        [=](auto t, size_t i) HWY_ATTR { return op(hn::LoadU(t, a + i), hn::LoadU(t, b + i)); });
     return;
   }
   if (n == 0) return;

@@ -6,10 +6,10 @@
 
 #include "ebb/ops/kernels/dispatch.h"
 
-// Dense linear algebra on row-major float and double, one thread, any alignment. A leading dimension
-// counts elements from one row to the next and is at least the row's length; dims may be 0.
-// Everything is our own, large products too: called from several threads at once, Debian's serial
-// OpenBLAS hands two of them the same work space and returns wrong numbers (docs/design.md).
+// Dense linear algebra on row-major float and double, one thread, any alignment. A leading
+// dimension counts elements from one row to the next and is at least the row's length; dims may be
+// 0. Everything is our own, large products too: called from several threads at once, Debian's
+// serial OpenBLAS hands two of them the same work space and returns wrong numbers (docs/design.md).
 namespace ebb::kernels {
 
 namespace detail {
@@ -53,6 +53,9 @@ struct VectorTables {
 inline constexpr size_t kGemmScratchBytes = size_t{1} << 20;
 void* gemm_scratch();
 
+// From this size of A on, A' x is summed row by row: gemv_t below it is a product of one row.
+inline constexpr size_t kGemvByRowsBytes = size_t{256} << 10;
+
 extern constinit const Dispatch<GemmTables> blas_gemm;
 extern constinit const Dispatch<VectorTables> blas_vector;
 
@@ -68,19 +71,21 @@ const auto& of_type(const Tables& t) {
 }  // namespace detail
 
 /// C = alpha * op(A) op(B) + beta * C with op(A) [m,k], op(B) [k,n], C [m,n]; op transposes where
-/// `ta` or `tb` says so, so A is stored as [m,k] or [k,m] with rows `lda` apart. With beta = 0, C is
-/// written and not read; with alpha = 0 or k = 0, A and B are not read. C overlaps neither.
+/// `ta` or `tb` says so, so A is stored as [m,k] or [k,m] with rows `lda` apart. With beta = 0, C
+/// is written and not read; with alpha = 0 or k = 0, A and B are not read. C overlaps neither. How
+/// an element is rounded depends on the shape of the whole product: who splits one among threads
+/// does so in the same way for any number of them.
 template <class T>
 void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
   if (m <= 0 || n <= 0) return;
-  detail::of_type<T>(*detail::blas_gemm)({ta, tb, static_cast<size_t>(m), static_cast<size_t>(n),
-                                          static_cast<size_t>(k), alpha, a, lda, b, ldb, beta, c,
-                                          ldc});
+  const auto product = detail::of_type<T>(*detail::blas_gemm);
+  product({ta, tb, static_cast<size_t>(m), static_cast<size_t>(n), static_cast<size_t>(k), alpha, a,
+           lda, b, ldb, beta, c, ldc});
 }
 
-/// y = alpha * op(A) x + beta * y with A stored as [m,n]: x is [n] and y [m], or the other way round
-/// with `ta`. With beta = 0, y is written and not read. y overlaps neither.
+/// y = alpha * op(A) x + beta * y with A stored as [m,n]: x is [n] and y [m], or the other way
+/// round with `ta`. With beta = 0, y is written and not read. y overlaps neither.
 template <class T>
 void gemv(bool ta, int64_t m, int64_t n, T alpha, const T* a, int64_t lda, const T* x, T beta,
           T* y) {

@@ -33,7 +33,9 @@ using MicroFn = void (*)(const Block<T>& g, const T* a, const T* b, T* c);
 
 // Few accumulators would wait for each other's latency, so k is then split into chains.
 template <size_t kRows, size_t kVectors>
-inline constexpr size_t kChains = kRows * kVectors >= 6 ? 1 : kRows * kVectors >= 3 ? 2 : 4;
+inline constexpr size_t kChains = kRows* kVectors >= 6   ? 1
+                                  : kRows* kVectors >= 3 ? 2
+                                                         : 4;
 
 template <class D, size_t kRows, size_t kVectors, bool kPartial, typename T = hn::TFromD<D>>
 HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
@@ -131,15 +133,14 @@ constexpr auto micros(std::index_sequence<kRow...>) {
 }
 // By rows - 1.
 template <class D, size_t kVectors, bool kPartial, size_t kRows>
-inline constexpr auto kMicros =
-    micros<D, kVectors, kPartial>(std::make_index_sequence<kRows>());
+inline constexpr auto kMicros = micros<D, kVectors, kPartial>(std::make_index_sequence<kRows>());
 
 // A strip of columns of C, and the kernels that compute it.
 template <class T>
 struct Strip {
-  size_t width;    // columns
-  size_t padded;   // columns that the kernels' vectors cover
-  size_t last;     // columns in the last vector
+  size_t width;   // columns
+  size_t padded;  // columns that the kernels' vectors cover
+  size_t last;    // columns in the last vector
   bool partial;
   const MicroFn<T>* fn;
   size_t max_rows;
@@ -180,8 +181,7 @@ HWY_INLINE Strip<T> next_strip(size_t m, size_t cols) {
 // ---- packing of a strip of op(B): rows of `padded` values, of which `width` exist ----
 
 template <class T>
-HWY_INLINE void pack_rows(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
-                          T* to) {
+HWY_INLINE void pack_rows(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded, T* to) {
   const hn::ScalableTag<T> d;
   constexpr size_t kN = kLanes<decltype(d)>;
   if (width == 2 * kN) {  // nearly always
@@ -197,52 +197,17 @@ HWY_INLINE void pack_rows(const T* b, ptrdiff_t ldb, size_t k, size_t width, siz
   }
 }
 
-#if HWY_TARGET != HWY_SCALAR
-// Transposes a block of 128-bit vectors: 4 x 4 float or 2 x 2 double.
-HWY_INLINE void transpose_block(const float* b, ptrdiff_t ldb, float* to, size_t padded) {
-  const Capped<float, 4> d;
-  const Capped<double, 2> pairs;
-  const auto r0 = hn::LoadU(d, b);
-  const auto r1 = hn::LoadU(d, b + ldb);
-  const auto r2 = hn::LoadU(d, b + 2 * ldb);
-  const auto r3 = hn::LoadU(d, b + 3 * ldb);
-  const auto lo01 = hn::BitCast(pairs, hn::InterleaveLower(d, r0, r1));
-  const auto lo23 = hn::BitCast(pairs, hn::InterleaveLower(d, r2, r3));
-  const auto hi01 = hn::BitCast(pairs, hn::InterleaveUpper(d, r0, r1));
-  const auto hi23 = hn::BitCast(pairs, hn::InterleaveUpper(d, r2, r3));
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, lo01, lo23)), d, to);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, lo01, lo23)), d, to + padded);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, hi01, hi23)), d, to + 2 * padded);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, hi01, hi23)), d, to + 3 * padded);
-}
-HWY_INLINE void transpose_block(const double* b, ptrdiff_t ldb, double* to, size_t padded) {
-  const Capped<double, 2> d;
-  const auto r0 = hn::LoadU(d, b);
-  const auto r1 = hn::LoadU(d, b + ldb);
-  hn::StoreU(hn::InterleaveLower(d, r0, r1), d, to);
-  hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + padded);
-}
-template <class T>
-inline constexpr size_t kTile = 16 / sizeof(T);
-#else
-template <class T>
-HWY_INLINE void transpose_block(const T* b, ptrdiff_t, T* to, size_t) {
-  *to = *b;
-}
-template <class T>
-inline constexpr size_t kTile = 1;
-#endif
-
 // From B as it is stored, transposed: row j of b is column j of the strip.
 template <class T>
 HWY_INLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
                                 T* to) {
-  constexpr size_t kB = kTile<T>;
+  constexpr size_t kB = kBlockSide<T>;
+  const auto out_ld = static_cast<ptrdiff_t>(padded);
   size_t j = 0;
   for (; j + kB <= width; j += kB) {
     const T* from = b + static_cast<ptrdiff_t>(j) * ldb;
     size_t p = 0;
-    for (; p + kB <= k; p += kB) transpose_block(from + p, ldb, to + p * padded + j, padded);
+    for (; p + kB <= k; p += kB) transpose_block(from + p, ldb, to + p * padded + j, out_ld);
     for (; p < k; ++p) {
       for (size_t q = 0; q < kB; ++q) {
         to[p * padded + j + q] = from[static_cast<ptrdiff_t>(q) * ldb + static_cast<ptrdiff_t>(p)];
@@ -384,10 +349,11 @@ void gemm_packed(const detail::GemmArgs<T>& g, T* scratch) {
         for (size_t q = 0; q < n;) {
           const Strip<T> strip = next_strip<T>(g.m, n - q);
           block.b_row = static_cast<ptrdiff_t>(strip.padded);
-          compute_strip(strip, kMaxRows2, m, block, b, c + q, [&](size_t r, size_t height) HWY_ATTR {
-            block.a_col = static_cast<ptrdiff_t>(height);
-            return static_cast<const T*>(packed_a) + r * block.k;
-          });
+          compute_strip(strip, kMaxRows2, m, block, b, c + q,
+                        [&](size_t r, size_t height) HWY_ATTR {
+                          block.a_col = static_cast<ptrdiff_t>(height);
+                          return static_cast<const T*>(packed_a) + r * block.k;
+                        });
           b += block.k * strip.padded;
           q += strip.width;
         }
@@ -407,6 +373,14 @@ template <class T>
 void gemm(const detail::GemmArgs<T>& g) {
   if (g.k == 0 || g.alpha == 0) return scale_matrix(g.m, g.n, g.beta, g.c, g.ldc);
   const auto& vector = detail::of_type<T>(*detail::blas_vector);
+  if (g.n == 1 && g.ldc == 1 && (g.tb || g.ldb == 1)) {  // op(B) and C are vectors
+    if (g.ta) return vector.gemv_t(g.k, g.m, g.alpha, g.a, g.lda, g.b, g.beta, g.c);
+    return vector.gemv_n(g.m, g.k, g.alpha, g.a, g.lda, g.b, g.beta, g.c);
+  }
+  if (g.m == 1 && !g.tb && (!g.ta || g.lda == 1) &&
+      g.k * g.n * sizeof(T) >= detail::kGemvByRowsBytes) {
+    return vector.gemv_t(g.k, g.n, g.alpha, g.b, g.ldb, g.a, g.beta, g.c);
+  }
   constexpr size_t kFewRows = 4;
   if (g.tb && !g.ta && g.m <= kFewRows) {  // rows of B as they lie make dot products
     for (size_t i = 0; i < g.m; ++i) {
@@ -419,8 +393,7 @@ void gemm(const detail::GemmArgs<T>& g) {
   constexpr size_t kPackRows = 32;
   constexpr size_t kPackCols = 256;
   constexpr size_t kPackBytes = size_t{1} << 20;
-  if (g.m >= kPackRows && g.n >= kPackCols &&
-      std::max(g.m, g.n) * g.k * sizeof(T) >= kPackBytes) {
+  if (g.m >= kPackRows && g.n >= kPackCols && std::max(g.m, g.n) * g.k * sizeof(T) >= kPackBytes) {
     if (void* scratch = detail::gemm_scratch()) return gemm_packed(g, static_cast<T*>(scratch));
   }
   gemm_direct(g);

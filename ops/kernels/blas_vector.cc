@@ -151,7 +151,7 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
                              const T* x, T beta, T* y) {
-  if constexpr (kLanes<D> > 4) {
+  if constexpr (kLanes < D >> 4) {
     if (n <= kLanes<D> / 2) {
       return dot_all_rows(hn::Half<D>(), m, n, alpha, a, lda, x, beta, y);
     }
@@ -186,9 +186,9 @@ template <class T>
 void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
   // A small y is held in registers, a strip at a time; a matrix too large for the caches is better
   // read row by row.
-  constexpr size_t kStripBytes = 256 << 10;
-  if (m * n * sizeof(T) < kStripBytes || m == 0) {
-    detail::of_type<T>(*detail::blas_gemm)({false, false, 1, n, m, alpha, x, 1, a, lda, beta, y, 1});
+  if (m * n * sizeof(T) < detail::kGemvByRowsBytes || m == 0) {
+    detail::of_type<T> (*detail::blas_gemm)(
+        {false, false, 1, n, m, alpha, x, 1, a, lda, beta, y, 1});
     return;
   }
   size_t i = 0;
@@ -243,9 +243,8 @@ void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t ld
   ger_rest(d, m, n - j, alpha, u, v + j, a + j, lda);
 }
 
-constexpr detail::VectorTables kTables{
-    {dot<float>, gemv_n<float>, gemv_t<float>, ger<float>},
-    {dot<double>, gemv_n<double>, gemv_t<double>, ger<double>}};
+constexpr detail::VectorTables kTables{{dot<float>, gemv_n<float>, gemv_t<float>, ger<float>},
+                                       {dot<double>, gemv_n<double>, gemv_t<double>, ger<double>}};
 
 }  // namespace
 

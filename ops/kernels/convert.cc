@@ -140,7 +140,7 @@ To truncate(From x) {
   constexpr auto kMax = std::numeric_limits<To>::max();
   constexpr auto kMin = std::numeric_limits<To>::min();
   const From limit = std::ldexp(From{1}, std::numeric_limits<To>::digits);  // kMax + 1
-  if (!(x < limit)) return x >= limit ? kMax : To{0};  // the latter is NaN
+  if (!(x < limit)) return x >= limit ? kMax : To{0};                       // the latter is NaN
   if (x <= (std::is_signed_v<To> ? -limit : From{0})) return kMin;
   return static_cast<To>(x);
 }
@@ -200,7 +200,7 @@ void convert_row(const void* inv, void* outv, size_t n) {
 // In the order of DType.
 template <class From>
 constexpr std::array<ConvertFn, kDTypeCount> kFrom{
-    convert_row<From, float>,   convert_row<From, double>, convert_row<From, int64_t>,
+    convert_row<From, float>,   convert_row<From, double>,  convert_row<From, int64_t>,
     convert_row<From, int32_t>, convert_row<From, uint8_t>, convert_row<From, bool>,
     convert_row<From, float16>, convert_row<From, bfloat16>};
 constexpr std::array<std::array<ConvertFn, kDTypeCount>, kDTypeCount> kConvert{

@@ -6,14 +6,90 @@
 #include <cstring>
 
 #include "ebb/ops/kernels/binary.h"
+#include "ebb/ops/kernels/dispatch.h"
 #include "ebb/ops/kernels/strided.h"
 
+// Not compiled for each target, so kept to one copy.
+#ifndef EBB_OPS_KERNELS_COPY_TABLE
+#define EBB_OPS_KERNELS_COPY_TABLE
 namespace ebb::kernels {
+
+// dst[i * dst_ld + j] = src[j * src_ld + i] for i < m, j < n.
+template <class T>
+using TransposeFn = void (*)(const T* src, ptrdiff_t src_ld, T* dst, ptrdiff_t dst_ld, size_t m,
+                             size_t n);
+struct TransposeTable {
+  TransposeFn<float> of4;
+  TransposeFn<double> of8;
+};
+
+}  // namespace ebb::kernels
+#endif
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ebb/ops/kernels/copy.cc"
+#include "hwy/foreach_target.h"
+// foreach_target comes first: it includes this file once for each target.
+#include "ebb/ops/kernels/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ebb::kernels::HWY_NAMESPACE {
 namespace {
+
+// In square tiles, so that the cache lines of both sides are used whole.
+template <class T>
+void transpose(const T* src, ptrdiff_t src_ld, T* dst, ptrdiff_t dst_ld, size_t m, size_t n) {
+  constexpr size_t kTile = 128 / sizeof(T);
+  constexpr size_t kB = kBlockSide<T>;
+  const auto at = [](size_t row, ptrdiff_t ld, size_t col) {
+    return static_cast<ptrdiff_t>(row) * ld + static_cast<ptrdiff_t>(col);
+  };
+  const auto move = [](const T* from, T* to) { std::memcpy(to, from, sizeof(T)); };
+  for (size_t i0 = 0; i0 < m; i0 += kTile) {
+    const size_t i1 = std::min(i0 + kTile, m);
+    for (size_t j0 = 0; j0 < n; j0 += kTile) {
+      const size_t j1 = std::min(j0 + kTile, n);
+      size_t i = i0;
+      for (; i + kB <= i1; i += kB) {
+        size_t j = j0;
+        for (; j + kB <= j1; j += kB) {
+          transpose_block(src + at(j, src_ld, i), src_ld, dst + at(i, dst_ld, j), dst_ld);
+        }
+        for (; j < j1; ++j) {
+          for (size_t q = i; q < i + kB; ++q) move(src + at(j, src_ld, q), dst + at(q, dst_ld, j));
+        }
+      }
+      for (; i < i1; ++i) {
+        for (size_t j = j0; j < j1; ++j) move(src + at(j, src_ld, i), dst + at(i, dst_ld, j));
+      }
+    }
+  }
+}
+
+constexpr TransposeTable kTable{transpose<float>, transpose<double>};
+
+}  // namespace
+
+const TransposeTable* transpose_table() { return &kTable; }
+
+}  // namespace ebb::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ebb::kernels {
+
+HWY_EXPORT(transpose_table);
+
+namespace {
+
+constinit const Dispatch<TransposeTable> transposes{
+    [] { return HWY_DYNAMIC_DISPATCH(transpose_table)(); }};
 
 using Byte = unsigned char;
 
-// Elements are moved as words of their size, whatever their type: hence memcpy, and strides in bytes.
+// Elements are moved as words of their size, whatever their type: hence memcpy, and strides in
+// bytes.
 template <class Word>
 Word load(const Byte* p) {
   Word w;
@@ -40,21 +116,20 @@ void copy_row(const Byte* src, ptrdiff_t src_step, Byte* dst, ptrdiff_t dst_step
   }
 }
 
-// dst[i, j] = src[i, j], m x n, where the rows of dst and the columns of src are dense. In square
-// tiles, so that the cache lines of both are used whole.
+// dst[i, j] = src[i, j], m x n, where the rows of dst and the columns of src are dense.
 template <class Word>
 void transpose(const Byte* src, ptrdiff_t src_step, Byte* dst, ptrdiff_t dst_step, size_t m,
                size_t n) {
-  constexpr size_t kTile = std::min<size_t>(32, 128 / sizeof(Word));
-  for (size_t i = 0; i < m; i += kTile) {
-    const size_t rows = std::min(kTile, m - i);
-    for (size_t j = 0; j < n; j += kTile) {
-      const size_t cols = std::min(kTile, n - j);
-      const Byte* from = src + static_cast<ptrdiff_t>(j) * src_step + i * sizeof(Word);
-      Byte* to = dst + static_cast<ptrdiff_t>(i) * dst_step + j * sizeof(Word);
-      for (size_t r = 0; r < rows; ++r, from += sizeof(Word), to += dst_step) {
-        copy_row<Word>(from, src_step, to, sizeof(Word), cols);
-      }
+  constexpr ptrdiff_t kSize = sizeof(Word);
+  if constexpr (kSize == 4) {
+    transposes->of4(reinterpret_cast<const float*>(src), src_step / kSize,
+                    reinterpret_cast<float*>(dst), dst_step / kSize, m, n);
+  } else if constexpr (kSize == 8) {
+    transposes->of8(reinterpret_cast<const double*>(src), src_step / kSize,
+                    reinterpret_cast<double*>(dst), dst_step / kSize, m, n);
+  } else {
+    for (size_t i = 0; i < m; ++i, src += kSize, dst += dst_step) {
+      copy_row<Word>(src, src_step, dst, kSize, n);
     }
   }
 }
@@ -138,3 +213,4 @@ template void scatter_add_rows(const float*, const int64_t*, size_t, size_t, flo
 template void scatter_add_rows(const double*, const int64_t*, size_t, size_t, double*, ptrdiff_t);
 
 }  // namespace ebb::kernels
+#endif

@@ -19,12 +19,12 @@ namespace ebb::kernels {
 enum class Reduce : uint8_t {
   kSum,
   kProd,
-  kMax,           ///< NaN if there is one
-  kMin,           ///< NaN if there is one
-  kSumSquares,    ///< floating only
-  kSumAbs,        ///< floating only
-  kAny,           ///< whether one is not 0 (NaN is not 0)
-  kAll,           ///< whether none is 0
+  kMax,         ///< NaN if there is one
+  kMin,         ///< NaN if there is one
+  kSumSquares,  ///< floating only
+  kSumAbs,      ///< floating only
+  kAny,         ///< whether one is not 0 (NaN is not 0)
+  kAll,         ///< whether none is 0
   kCountNonzero,
 };
 inline constexpr int kReduceCount = 9;

@@ -36,13 +36,13 @@ int64_t arg_row(const void* inv, ptrdiff_t stride, size_t n) {
   const T* in = static_cast<const T*>(inv);
   T best;
   reduce_row_fn(dtype_of<T>, op == ArgReduce::kArgMax ? Reduce::kMax : Reduce::kMin)(in, 1, n,
-                                                                                    &best, false);
+                                                                                     &best, false);
   if (std::isnan(best)) {
     return static_cast<int64_t>(
         find_first(in, n, [](auto, auto x) HWY_ATTR { return hn::IsNaN(x); }));
   }
-  return static_cast<int64_t>(find_first(
-      in, n, [=](auto d, auto x) HWY_ATTR { return hn::Eq(x, hn::Set(d, best)); }));
+  return static_cast<int64_t>(
+      find_first(in, n, [=](auto d, auto x) HWY_ATTR { return hn::Eq(x, hn::Set(d, best)); }));
 }
 
 using Row = detail::ArgReduceTable::Entry[2];

@@ -27,8 +27,8 @@ constexpr bool is_extreme(Reduce op) { return op == Reduce::kMax || op == Reduce
 constexpr bool is_test(Reduce op) { return op == Reduce::kAny || op == Reduce::kAll; }
 
 template <class T, Reduce op>
-using Result =
-    std::conditional_t<is_test(op), uint8_t, std::conditional_t<is_extreme(op), Stored<T>, int64_t>>;
+using Result = std::conditional_t<is_test(op), uint8_t,
+                                  std::conditional_t<is_extreme(op), Stored<T>, int64_t>>;
 
 template <class T, Reduce op>
 constexpr Result<T, op> neutral() {
@@ -152,20 +152,20 @@ void detail::scalar_arg_cols(const void* inv, ptrdiff_t ld, size_t rows, size_t 
   }
 }
 
-#define EBB_SCALAR_REDUCE(T, op)                                                                   \
-  template void detail::scalar_reduce_row<T, Reduce::op>(const void*, ptrdiff_t, size_t, void*,    \
-                                                         bool);                                    \
-  template void detail::scalar_reduce_cols<T, Reduce::op>(const void*, ptrdiff_t, size_t, size_t,  \
+#define EBB_SCALAR_REDUCE(T, op)                                                                  \
+  template void detail::scalar_reduce_row<T, Reduce::op>(const void*, ptrdiff_t, size_t, void*,   \
+                                                         bool);                                   \
+  template void detail::scalar_reduce_cols<T, Reduce::op>(const void*, ptrdiff_t, size_t, size_t, \
                                                           void*, bool)
-#define EBB_SCALAR_ARG(T, op)                                                                      \
-  template int64_t detail::scalar_arg_row<T, ArgReduce::op>(const void*, ptrdiff_t, size_t);       \
-  template void detail::scalar_arg_cols<T, ArgReduce::op>(const void*, ptrdiff_t, size_t, size_t,  \
+#define EBB_SCALAR_ARG(T, op)                                                                     \
+  template int64_t detail::scalar_arg_row<T, ArgReduce::op>(const void*, ptrdiff_t, size_t);      \
+  template void detail::scalar_arg_cols<T, ArgReduce::op>(const void*, ptrdiff_t, size_t, size_t, \
                                                           int64_t*)
-#define EBB_SCALAR_REDUCE_ANY_TYPE(T)   \
-  EBB_SCALAR_REDUCE(T, kAny);           \
-  EBB_SCALAR_REDUCE(T, kAll);           \
-  EBB_SCALAR_REDUCE(T, kCountNonzero);  \
-  EBB_SCALAR_ARG(T, kArgMax);           \
+#define EBB_SCALAR_REDUCE_ANY_TYPE(T)  \
+  EBB_SCALAR_REDUCE(T, kAny);          \
+  EBB_SCALAR_REDUCE(T, kAll);          \
+  EBB_SCALAR_REDUCE(T, kCountNonzero); \
+  EBB_SCALAR_ARG(T, kArgMax);          \
   EBB_SCALAR_ARG(T, kArgMin)
 #define EBB_SCALAR_REDUCE_INTEGER(T) \
   EBB_SCALAR_REDUCE(T, kSum);        \

@@ -123,8 +123,8 @@ HWY_INLINE T join(T a, T b) {
   return hn::GetLane(R::join(hn::Set(d, a), hn::Set(d, b)));
 }
 
-// The tree of pairs is kept as the sums of its complete subtrees, which come and go like the bits of
-// the number of blocks seen.
+// The tree of pairs is kept as the sums of its complete subtrees, which come and go like the bits
+// of the number of blocks seen.
 template <class T, class R>
 void row(const void* inv, ptrdiff_t stride, size_t n, void* outv, bool accumulate) {
   const T* in = static_cast<const T*>(inv);

@@ -9,6 +9,7 @@
 #endif
 
 #include <cstddef>
+#include <cstring>
 
 #include "hwy/highway.h"
 
@@ -31,8 +32,8 @@ using Shorter = Capped<hn::TFromD<D>, (kLanes<D> > 4 ? kLanes<D> / 2 : 1)>;
 
 // Whether a masked load or store leaves alone the memory behind lanes whose mask is false.
 template <class T>
-inline constexpr bool kMaskedMemory =
-    HWY_MEM_OPS_MIGHT_FAULT == 0 || (HWY_TARGET == HWY_AVX2 && sizeof(T) >= 4);
+inline constexpr bool kMaskedMemory = HWY_MEM_OPS_MIGHT_FAULT == 0 ||
+                                      (HWY_TARGET == HWY_AVX2 && sizeof(T) >= 4);
 
 // The first n lanes of p, the others 0; n < Lanes(d). Touches nothing past p[n - 1].
 template <class D, typename T = hn::TFromD<D>>
@@ -86,11 +87,49 @@ HWY_INLINE void map(D d, size_t n, T* out, const F& f) {
   }
 }
 
+#if HWY_TARGET != HWY_SCALAR
+// Transposes a block of kBlockSide<T> squared elements: 4 x 4 float or 2 x 2 double. Moves bits
+// only, so that any element of that size can be passed for one.
+HWY_INLINE void transpose_block(const float* from, ptrdiff_t ld, float* to, ptrdiff_t to_ld) {
+  const Capped<float, 4> d;
+  const Capped<double, 2> pairs;
+  const auto r0 = hn::LoadU(d, from);
+  const auto r1 = hn::LoadU(d, from + ld);
+  const auto r2 = hn::LoadU(d, from + 2 * ld);
+  const auto r3 = hn::LoadU(d, from + 3 * ld);
+  const auto lo01 = hn::BitCast(pairs, hn::InterleaveLower(d, r0, r1));
+  const auto lo23 = hn::BitCast(pairs, hn::InterleaveLower(d, r2, r3));
+  const auto hi01 = hn::BitCast(pairs, hn::InterleaveUpper(d, r0, r1));
+  const auto hi23 = hn::BitCast(pairs, hn::InterleaveUpper(d, r2, r3));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, lo01, lo23)), d, to);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, lo01, lo23)), d, to + to_ld);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, hi01, hi23)), d, to + 2 * to_ld);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, hi01, hi23)), d, to + 3 * to_ld);
+}
+HWY_INLINE void transpose_block(const double* from, ptrdiff_t ld, double* to, ptrdiff_t to_ld) {
+  const Capped<double, 2> d;
+  const auto r0 = hn::LoadU(d, from);
+  const auto r1 = hn::LoadU(d, from + ld);
+  hn::StoreU(hn::InterleaveLower(d, r0, r1), d, to);
+  hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + to_ld);
+}
+template <class T>
+inline constexpr size_t kBlockSide = 16 / sizeof(T);
+#else
+template <class T>
+HWY_INLINE void transpose_block(const T* from, ptrdiff_t, T* to, ptrdiff_t) {
+  std::memcpy(to, from, sizeof(T));
+}
+template <class T>
+inline constexpr size_t kBlockSide = 1;
+#endif
+
 // Combines all lanes by `op`, halving the vector: the same order on every run.
 template <class D, class Op>
 HWY_INLINE hn::TFromD<D> reduce_lanes(D d, hn::Vec<D> v, const Op& op) {
 #if HWY_TARGET != HWY_SCALAR  // which has no UpperHalf, nor a need for it
-  if constexpr (kLanes<D> > 1) {
+  constexpr size_t kN = kLanes<D>;
+  if constexpr (kN > 1) {
     const hn::Half<D> half;
     return reduce_lanes(half, op(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), op);
   }

@@ -93,15 +93,14 @@ HWY_INLINE void fill_nan(D d, T* out, size_t n) {
 
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void softmax_of(D d, const T* x, T* out, size_t n) {
-  if constexpr (kLanes<D> > 4) {
+  if constexpr (kLanes < D >> 4) {
     if (n <= kLanes<D> / 2) return softmax_of(hn::Half<D>(), x, out, n);
   }
   const T max = max_of(d, x, n);
   if (!std::isfinite(max)) return fill_nan(d, out, n);
   const T scale = 1 / sum_exp<true>(d, x, max, out, n);
-  map(d, n, out, [=](auto t, size_t i) HWY_ATTR {
-    return hn::Mul(hn::LoadU(t, out + i), hn::Set(t, scale));
-  });
+  map(d, n, out,
+      [=](auto t, size_t i) HWY_ATTR { return hn::Mul(hn::LoadU(t, out + i), hn::Set(t, scale)); });
 }
 
 template <class T>
@@ -111,7 +110,7 @@ void softmax(const T* x, T* out, size_t n) {
 
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void log_softmax_of(D d, const T* x, T* out, size_t n) {
-  if constexpr (kLanes<D> > 4) {
+  if constexpr (kLanes < D >> 4) {
     if (n <= kLanes<D> / 2) return log_softmax_of(hn::Half<D>(), x, out, n);
   }
   const T max = max_of(d, x, n);

@@ -127,11 +127,11 @@ void for_each_row(const StridedPlan<N>& plan, Row&& row) {
   }
 }
 
-/// The general loop nest over N strided operands. Sizes `dims` [rank]; `strides[k]` [rank] are those
-/// of operand k in elements (0: broadcast, negative allowed), rank <= kMaxRank. Calls `row` once for
-/// every row of the innermost dim, which is chosen for speed: the dims are sorted by the strides of
-/// operand 0, of operand 1 where operand 0 does not care, and so on; a single call when everything
-/// is contiguous, one with n = 1 for a scalar, none when a dim is 0. No allocation.
+/// The general loop nest over N strided operands. Sizes `dims` [rank]; `strides[k]` [rank] are
+/// those of operand k in elements (0: broadcast, negative allowed), rank <= kMaxRank. Calls `row`
+/// once for every row of the innermost dim, which is chosen for speed: the dims are sorted by the
+/// strides of operand 0, of operand 1 where operand 0 does not care, and so on; a single call when
+/// everything is contiguous, one with n = 1 for a scalar, none when a dim is 0. No allocation.
 ///   row(const ptrdiff_t* offsets /*[N]*/, size_t n, const ptrdiff_t* inner_strides /*[N]*/)
 /// Where operand 0 is dense (any order of its dims), its inner stride is 1.
 template <size_t N, class Row>

@@ -165,6 +165,17 @@ struct Atanh : InDouble {
   }
 };
 
+struct Erfc : InDouble {
+  template <class D, class V, class P>
+  static HWY_INLINE V value(D d, V x, P) {
+    return vec::erfc(d, x);
+  }
+  template <class D, class V, class P>
+  static HWY_INLINE V gradient(D d, V g, V x, P) {
+    return Mul(g, Mul(vec::gaussian(d, x), Set(d, -1.1283791670955126)));
+  }
+};
+
 struct Log2 : InDouble {
   template <class D, class V, class P>
   static HWY_INLINE V value(D d, V x, P) {

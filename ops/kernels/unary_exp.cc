@@ -213,30 +213,15 @@ struct Erf {
   }
 };
 
-struct Erfc {
-  template <class D, class V, class P>
-  static HWY_INLINE V value(D d, V x, P) {
-    return vec::erfc(d, x);
-  }
-  template <class D, class V, class P>
-  static HWY_INLINE V gradient(D d, V g, V x, P p) {
-    return hn::Neg(Erf::gradient(d, g, x, p));
-  }
-};
-
 // With a = |x|: x Phi(x) = max(x, 0) - a Phi(-a), where Phi(-a) is accurate for every a but the
 // smallest; for these, x Phi(x) = x / 2 (1 + erf(x / sqrt(2))).
 struct Gelu {
-  template <class D, class V>
-  static HWY_INLINE V magnitude(D d, V x) {
-    return vec::abs_at_most(d, x, hn::TFromD<D>(vec::C<D>::kErfcZero * 1.4142135623730951));
-  }
   template <class D, class V, class P>
   static HWY_INLINE V value(D d, V x, P) {
     using T = hn::TFromD<D>;
-    const V a = magnitude(d, x);
+    const V a = vec::abs_at_most(d, x, vec::C<D>::kPhiZero);
     auto e = vec::gaussian_scaled<true>(d, a);
-    e.p = Mul(Mul(e.p, a), vec::erfc_ratio<true>(d, a));
+    e.p = Mul(e.p, vec::phi_ratio<true>(d, a));
     const V large = Sub(IfThenElseZero(Gt(x, Zero(d)), x), vec::apply(d, e));
     const V half = Mul(x, Set(d, T(0.5)));
     const V small = MulAdd(half, vec::erf_small(d, Mul(x, Set(d, T(0.70710678118654752)))), half);
@@ -245,10 +230,10 @@ struct Gelu {
   // Phi(x) + x phi(x), phi the density.
   template <class D, class V, class P>
   static HWY_INLINE V gradient(D d, V g, V x, P) {
-    const V a = magnitude(d, x);
+    const V a = vec::abs_at_most(d, x, vec::C<D>::kPhiZero);
     const V e = vec::apply(d, vec::gaussian_scaled<true>(d, a));
     const V density = Mul(a, Set(d, hn::TFromD<D>(0.3989422804014327)));
-    const V right = Mul(e, Sub(density, vec::erfc_ratio<true>(d, a)));
+    const V right = Mul(e, Sub(density, vec::phi_ratio<false>(d, a)));
     return Mul(g, IfThenElse(Lt(x, Zero(d)), hn::Neg(right), Add(right, Set(d, 1))));
   }
 };

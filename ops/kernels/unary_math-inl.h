@@ -378,17 +378,24 @@ HWY_INLINE V gaussian(D d, V x) {
   return apply(d, gaussian_scaled<false>(d, abs_at_most(d, x, C<D>::kErfcZero)));
 }
 
-// erfc(a) = e^(-a^2) ratio, or with kHalf Phi(-a) = erfc(a / sqrt(2)) / 2 = e^(-a^2 / 2) ratio, for
-// a >= 0. e^(x^2) erfc(x) is smooth in (x - k) / (x + k), which takes [0, infinity) to [-1, 1):
-// M. M. Shepherd and J. G. Laframboise, Math. Comp. 36 (1981).
-template <bool kHalf, class D, class V>
+// Phi(-a) e^(a^2 / 2) for a >= 0, Phi the normal distribution's; times a if kTimesA. The function
+// is smooth in (a - k) / (a + k), which takes [0, infinity) to [-1, 1): M. M. Shepherd and J. G.
+// Laframboise, Math. Comp. 36 (1981).
+template <bool kTimesA, class D, class V>
+HWY_INLINE V phi_ratio(D d, V a) {
+  const V quotient = Div(kTimesA ? a : Set(d, 1), Add(a, Set(d, C<D>::kPhiShift)));
+  const V t = MulAdd(kTimesA ? quotient : Mul(a, quotient), Set(d, 2), Set(d, -1));
+  return Mul(polynomial(d, t, C<D>::kPhi), quotient);
+}
+
+// erfc(a) e^(a^2) for a >= 0, from erfc(a) = 2 Phi(-a sqrt(2)).
+template <class D, class V>
 HWY_INLINE V erfc_ratio(D d, V a) {
   using T = hn::TFromD<D>;
-  constexpr double kScale = kHalf ? 0.70710678118654752 : 1;  // of a, and of the ratio
-  const V shift = Set(d, T(C<D>::kErfcxShift / kScale));
-  const V inverse = Div(Set(d, T(kScale)), Add(a, shift));
-  const V t = MulAdd(Mul(a, Set(d, T(2 / kScale))), inverse, Set(d, -1));
-  return Mul(polynomial(d, t, C<D>::kErfcx), inverse);
+  const V root = Set(d, T(1.4142135623730951));
+  const V quotient = Div(root, Add(a, Set(d, T(C<D>::kPhiShift / 1.4142135623730951))));
+  const V t = MulAdd(Mul(a, root), quotient, Set(d, -1));
+  return Mul(polynomial(d, t, C<D>::kPhi), quotient);
 }
 
 // erf(x) for |x| <= kErfSplit.
@@ -402,7 +409,7 @@ template <class D, class V>
 HWY_INLINE V erfc(D d, V x) {
   const V a = abs_at_most(d, x, C<D>::kErfcZero);
   Scaled<V> e = gaussian_scaled<false>(d, a);
-  e.p = Mul(e.p, erfc_ratio<false>(d, a));
+  e.p = Mul(e.p, erfc_ratio(d, a));
   const V tail = apply(d, e);
   const V large = IfThenElse(Lt(x, Zero(d)), Sub(Set(d, 2), tail), tail);
   const V small = Sub(Set(d, 1), erf_small(d, x));
@@ -421,7 +428,7 @@ HWY_INLINE V erf(D d, V x) {
     // Beside 1, erfc needs no more than the plain square.
     const V bounded = abs_at_most(d, x, 6.0);
     const Scaled<V> e = exp_scaled(d, hn::Neg(Mul(bounded, bounded)), Zero(d));
-    large = NegMulAdd(apply(d, e), erfc_ratio<false>(d, bounded), one);
+    large = NegMulAdd(apply(d, e), erfc_ratio(d, bounded), one);
   }
   const V y = IfThenElse(Lt(a, Set(d, C<D>::kErfSplit)), erf_small(d, a), large);
   return with_sign(d, y, x);

@@ -62,9 +62,11 @@ T reference(Binary op, T a, T b) {
       case Binary::kDiv:
         return a / b;
       case Binary::kMinimum:
-        return std::isnan(a) || std::isnan(b) ? std::numeric_limits<T>::quiet_NaN() : std::fmin(a, b);
+        return std::isnan(a) || std::isnan(b) ? std::numeric_limits<T>::quiet_NaN()
+                                              : std::fmin(a, b);
       case Binary::kMaximum:
-        return std::isnan(a) || std::isnan(b) ? std::numeric_limits<T>::quiet_NaN() : std::fmax(a, b);
+        return std::isnan(a) || std::isnan(b) ? std::numeric_limits<T>::quiet_NaN()
+                                              : std::fmax(a, b);
       case Binary::kPow:
         return std::pow(a, b);
       case Binary::kAtan2:
@@ -76,9 +78,11 @@ T reference(Binary op, T a, T b) {
         return r == 0 || std::signbit(r) == std::signbit(b) ? r : r + b;
       }
       default: {  // kFloorDivide; the values are small, so long double division is exact enough
-        if (b == 0 || !std::isfinite(a)) return b == 0 ? a / b : std::numeric_limits<T>::quiet_NaN();
+        if (b == 0 || !std::isfinite(a))
+          return b == 0 ? a / b : std::numeric_limits<T>::quiet_NaN();
         if (std::isinf(b)) return a == 0 || std::signbit(a) == std::signbit(b) ? T{0} : T{-1};
-        return static_cast<T>(std::floor(static_cast<long double>(a) / static_cast<long double>(b)));
+        return static_cast<T>(
+            std::floor(static_cast<long double>(a) / static_cast<long double>(b)));
       }
     }
   } else {
@@ -136,8 +140,8 @@ void check_binary(DType dtype, Binary op) {
         const T x = pa[static_cast<ptrdiff_t>(i) * f.sa];
         const T y = pb[static_cast<ptrdiff_t>(i) * f.sb];
         ASSERT_TRUE(same(out[i], reference(op, x, y)))
-            << "op " << static_cast<int>(op) << " n " << n << " i " << i << " strides " << f.sa << ","
-            << f.sb << ": " << +x << " op " << +y << " = " << +out[i];
+            << "op " << static_cast<int>(op) << " n " << n << " i " << i << " strides " << f.sa
+            << "," << f.sb << ": " << +x << " op " << +y << " = " << +out[i];
       }
       ASSERT_TRUE(out.intact());
     }
@@ -346,7 +350,8 @@ void check_where() {
   struct WhereForm {
     ptrdiff_t sc, sa, sb;
   };
-  constexpr WhereForm kWhere[] = {{1, 1, 1}, {1, 1, 0}, {1, 0, 1}, {1, 0, 0}, {0, 1, 1}, {2, 3, -1}};
+  constexpr WhereForm kWhere[] = {{1, 1, 1}, {1, 1, 0}, {1, 0, 1},
+                                  {1, 0, 0}, {0, 1, 1}, {2, 3, -1}};
   const WhereFn fn = where_fn(sizeof(T));
   for (const size_t n : sizes()) {
     for (const WhereForm& f : kWhere) {

@@ -80,8 +80,8 @@ class GemmCase {
     for (int64_t i = 0; i < p_.m && nan; ++i) {
       for (int64_t j = 0; j < p_.n; ++j) c[at(i, j, ldc_)] = static_cast<T>(kNaN);
     }
-    gemm<T>(p_.ta, p_.tb, p_.m, p_.n, p_.k, static_cast<T>(p_.alpha), a.data(), lda_, b.data(), ldb_,
-            static_cast<T>(p_.beta), c.data(), ldc_);
+    gemm<T>(p_.ta, p_.tb, p_.m, p_.n, p_.k, static_cast<T>(p_.alpha), a.data(), lda_, b.data(),
+            ldb_, static_cast<T>(p_.beta), c.data(), ldc_);
     for (size_t i = 0; i < c_.size(); ++i) {  // what lies between the rows too
       ASSERT_EQ(c[i], expected_[i]) << "element " << i << " of m " << p_.m << " n " << p_.n << " k "
                                     << p_.k << " ta " << p_.ta << " tb " << p_.tb << " alpha "
@@ -156,11 +156,11 @@ std::vector<Product> large_products(size_t item_size) {
     for (int ta = 0; ta < 2; ++ta) {
       const bool a = ta == 1;
       const bool b = tb == 1;
-      out.push_back({a, b, 41, 140, 150, 1, 0, 0});      // op(B) packed strip by strip
-      out.push_back({a, b, 7, 30, 700, 0.5, 2, 1});      // k in parts
-      out.push_back({a, b, 37, 270, more, 0.5, 1, 3});   // both packed
-      out.push_back({a, b, 33, more, 280, 1, 0, 0});     // columns in parts
-      out.push_back({a, b, more, 259, 263, 1, -1, 1});   // rows in parts
+      out.push_back({a, b, 41, 140, 150, 1, 0, 0});     // op(B) packed strip by strip
+      out.push_back({a, b, 7, 30, 700, 0.5, 2, 1});     // k in parts
+      out.push_back({a, b, 37, 270, more, 0.5, 1, 3});  // both packed
+      out.push_back({a, b, 33, more, 280, 1, 0, 0});    // columns in parts
+      out.push_back({a, b, more, 259, 263, 1, -1, 1});  // rows in parts
     }
   }
   return out;
@@ -225,7 +225,8 @@ void check_vectors(int64_t m, int64_t n, int64_t pad) {
               y.data());
       for (size_t i = 0; i < out; ++i) {
         double s = 0;
-        for (size_t j = 0; j < (ta ? um : un); ++j) s += ta ? element(j, i) * u[j] : element(i, j) * v[j];
+        for (size_t j = 0; j < (ta ? um : un); ++j)
+          s += ta ? element(j, i) * u[j] : element(i, j) * v[j];
         const double expected = 2 * s + (beta == 0 ? 0 : beta * before[i]);
         ASSERT_EQ(y[i], expected) << "gemv " << ta << " " << m << "x" << n << " beta " << beta
                                   << " i " << i;

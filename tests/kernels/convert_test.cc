@@ -77,8 +77,8 @@ TEST(Convert, EveryHalfWidensExactlyAndComesBack) {
   });
 }
 
-// Between two halves that are neighbours: below the middle, at it, above it, in float32 and, closer,
-// in float64. At the middle the even one must be chosen.
+// Between two halves that are neighbours: below the middle, at it, above it, in float32 and,
+// closer, in float64. At the middle the even one must be chosen.
 template <class H>
 void check_rounding(DType dtype) {
   std::vector<double> doubles;
@@ -149,9 +149,14 @@ TEST(Convert, BeyondTheRangeOfAHalf) {
 TEST(Convert, Int64ToHalfIsRoundedOnce) {
   // One more than the middle of two bfloat16 neighbours, at a distance that float64 cannot hold.
   const int64_t middle = (int64_t{1} << 62) + (int64_t{1} << 54);
-  const std::vector<int64_t> in = {middle, middle + 1, middle - 1, -middle - 1,
+  const std::vector<int64_t> in = {middle,
+                                   middle + 1,
+                                   middle - 1,
+                                   -middle - 1,
                                    std::numeric_limits<int64_t>::max(),
-                                   std::numeric_limits<int64_t>::min(), 65519, 65520};
+                                   std::numeric_limits<int64_t>::min(),
+                                   65519,
+                                   65520};
   std::vector<bfloat16> out(in.size());
   convert(kInt64, in.data(), kBFloat16, out.data(), in.size());
   EXPECT_EQ(value_of(out[0]), 0x1p62);
@@ -196,8 +201,8 @@ void check_pair(DType from, DType to) {
   for (size_t n = 0; n <= 70; ++n) {
     auto x = samples<From>(n, n + 1, true);
     if constexpr (std::is_floating_point_v<From>) {
-      constexpr double kLarge[] = {255.5,      256,        -0.5,  -1,   2147483647.0, 2147483648.0,
-                                   -2147483649.0, 9.3e18, -9.3e18, 1e30};
+      constexpr double kLarge[] = {255.5,        256,           -0.5,   -1,      2147483647.0,
+                                   2147483648.0, -2147483649.0, 9.3e18, -9.3e18, 1e30};
       for (size_t i = 0; i < n; i += 3) x[i] = static_cast<From>(kLarge[(i / 3) % 10]);
     }
     const Guarded<From> in(n, n % 2, x);
@@ -243,7 +248,8 @@ void check_with_half(DType dtype, DType half) {
     convert(half, halves.data(), dtype, back.data(), n);
     ASSERT_TRUE(back.intact());
     for (size_t i = 0; i < n; ++i) {
-      const auto number = dtype == kBool ? static_cast<double>(x[i] != 0) : static_cast<double>(x[i]);
+      const auto number =
+          dtype == kBool ? static_cast<double>(x[i] != 0) : static_cast<double>(x[i]);
       const double got = value_of(halves[i]);
       ASSERT_NEAR(got, number, std::fabs(number) * 0x1p-8);
       if (dtype == kBool) {
@@ -277,7 +283,8 @@ TEST(Convert, BetweenTheHalves) {
   convert(kFloat16, halves.data(), kFloat16, copy.data(), copy.size());
   for (size_t i = 0; i < halves.size(); ++i) {
     ASSERT_EQ(copy[i].bits, halves[i].bits);
-    ASSERT_TRUE(same(value_of(out[i]), value_of(to_bfloat16(static_cast<float>(value_of(halves[i]))))));
+    ASSERT_TRUE(
+        same(value_of(out[i]), value_of(to_bfloat16(static_cast<float>(value_of(halves[i]))))));
   }
 }
 

@@ -21,7 +21,8 @@ using testing::samples;
 using Dims = std::vector<int64_t>;
 
 int64_t count(const Dims& dims) {
-  return std::accumulate(dims.begin(), dims.end(), int64_t{1}, [](auto a, auto b) { return a * b; });
+  return std::accumulate(dims.begin(), dims.end(), int64_t{1},
+                         [](auto a, auto b) { return a * b; });
 }
 
 // The smallest and the largest offset that strides reach, plus one: [low, high).
@@ -95,8 +96,8 @@ void check_all_copies() {
     check_copy<T>({n}, {-1}, {1});
     check_copy<T>({n}, {0}, {1});
     check_copy<T>({n}, {1}, {-2});
-    check_copy<T>({n, 3}, {1, n}, {3, 1});        // narrow transpositions
-    check_copy<T>({n, 9}, {1, n + 1}, {9, 1});    // and wider
+    check_copy<T>({n, 3}, {1, n}, {3, 1});      // narrow transpositions
+    check_copy<T>({n, 9}, {1, n + 1}, {9, 1});  // and wider
     check_copy<T>({n, 40}, {1, n}, {41, 1});
     check_copy<T>({2, n, 33, 1}, {33 * n, 1, n, 5}, {33 * n, 33, 1, 7});
   }

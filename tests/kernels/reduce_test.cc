@@ -90,8 +90,10 @@ template <class Out>
 bool close(Out got, Out expected, long double scale) {
   if constexpr (std::is_floating_point_v<Out>) {
     if (std::isnan(expected) || std::isinf(expected)) return same(got, expected);
-    const long double tolerance = 16 * std::numeric_limits<Out>::epsilon() * (std::fabs(scale) + 1e-30L);
-    return std::fabs(static_cast<long double>(got) - static_cast<long double>(expected)) <= tolerance;
+    const long double tolerance =
+        16 * std::numeric_limits<Out>::epsilon() * (std::fabs(scale) + 1e-30L);
+    return std::fabs(static_cast<long double>(got) - static_cast<long double>(expected)) <=
+           tolerance;
   } else {
     return got == expected;
   }
@@ -328,8 +330,10 @@ TEST(ArgReduce, FirstNaNWins) {
       for (size_t i = 0; i < n; ++i) {
         std::vector<float> v(n, std::numeric_limits<float>::infinity());
         v[i] = v[n - 1] = std::numeric_limits<float>::quiet_NaN();
-        ASSERT_EQ(arg_row_fn(kFloat32, ArgReduce::kArgMax)(v.data(), 1, n), static_cast<int64_t>(i));
-        ASSERT_EQ(arg_row_fn(kFloat32, ArgReduce::kArgMin)(v.data(), 1, n), static_cast<int64_t>(i));
+        ASSERT_EQ(arg_row_fn(kFloat32, ArgReduce::kArgMax)(v.data(), 1, n),
+                  static_cast<int64_t>(i));
+        ASSERT_EQ(arg_row_fn(kFloat32, ArgReduce::kArgMin)(v.data(), 1, n),
+                  static_cast<int64_t>(i));
       }
     }
   });

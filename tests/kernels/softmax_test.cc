@@ -78,7 +78,8 @@ void check_forward() {
         if (std::isinf(expected)) {
           ASSERT_EQ(y[i], expected);
         } else {
-          ASSERT_NEAR(y[i], expected, 4 * kEps * (std::fabs(expected) + 1)) << "n " << n << " i " << i;
+          ASSERT_NEAR(y[i], expected, 4 * kEps * (std::fabs(expected) + 1))
+              << "n " << n << " i " << i;
         }
         ASSERT_EQ(y[i], w[i]);
       }
@@ -167,7 +168,8 @@ void check_backward() {
     log_softmax_backward_row(gl.data(), gg.data(), dx.data(), n);
     log_softmax_backward_row(gl.data(), in_place_too.data(), in_place_too.data(), n);
     for (size_t i = 0; i < n; ++i) {
-      const auto expected = static_cast<double>(g[i] - std::exp(static_cast<long double>(log_y[i])) * sum);
+      const auto expected =
+          static_cast<double>(g[i] - std::exp(static_cast<long double>(log_y[i])) * sum);
       ASSERT_NEAR(dx[i], expected, tolerance) << n << " " << i;
       ASSERT_EQ(dx[i], in_place_too[i]);
     }

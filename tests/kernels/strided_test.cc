@@ -48,7 +48,8 @@ Visit visit(const Strides& dims, const std::array<Strides, 3>& s) {
                     ++v.rows;
                     for (size_t i = 0; i < n; ++i) {
                       Offsets o;
-                      for (size_t k = 0; k < 3; ++k) o[k] = at[k] + static_cast<ptrdiff_t>(i) * step[k];
+                      for (size_t k = 0; k < 3; ++k)
+                        o[k] = at[k] + static_cast<ptrdiff_t>(i) * step[k];
                       v.offsets.push_back(o);
                     }
                   });

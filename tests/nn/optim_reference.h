@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "ebb/autograd/array_ops.h"
+#include "ebb/core/error.h"
 #include "ebb/nn/optim/optim.h"
 
 // The published update rules, one element at a time in float64, and the optimisers under test with
@@ -29,8 +31,6 @@ struct Case {
   Rule rule;
   std::function<std::unique_ptr<optim::Optimizer>(std::vector<Parameter>)> make;
 };
-
-inline std::string name_of(const Case& c) { return c.name; }
 
 inline Case sgd_case(const std::string& name, const optim::SGDOptions& o) {
   const Rule rule = [o](double w, double g, double lr, int, Memory& m) {
@@ -126,7 +126,7 @@ inline std::vector<Case> all_cases() {
       sgd_case("SgdMaximize", {.lr = 1e-5, .maximize = true}),
       sgd_case("SgdDecay", {.lr = 1e-4, .weight_decay = 0.1}),
       sgd_case("SgdMomentum", {.lr = 1e-4, .momentum = 0.9}),
-      sgd_case("SgdMomentumMaximize", {.lr = 1e-5, .momentum = 0.5, .maximize = true}),
+      sgd_case("SgdMomentumMaximize", {.lr = 1e-6, .momentum = 0.5, .maximize = true}),
       sgd_case("SgdDampened", {.lr = 1e-4, .momentum = 0.9, .dampening = 0.3}),
       sgd_case("SgdNesterov", {.lr = 1e-4, .momentum = 0.9, .nesterov = true}),
       sgd_case("SgdMomentumDecay", {.lr = 1e-4, .momentum = 0.8, .weight_decay = 0.1}),
@@ -137,7 +137,7 @@ inline std::vector<Case> all_cases() {
       adam_case("Adam", {.lr = 0.02}),
       adam_case("AdamBetas", {.lr = 0.02, .betas = {0.7, 0.9}, .eps = 1e-3}),
       adam_case("AdamSteep", {.lr = 0.02, .betas = {0.95, 0.9}}),
-      adam_case("AdamNoMomentum", {.lr = 0.02, .betas = {0, 0.99}}),
+      adam_case("AdamNoMomentum", {.lr = 0.002, .betas = {0, 0.99}}),
       adam_case("AdamDecay", {.lr = 0.02, .weight_decay = 0.1}),
       adam_case("AdamMaximize", {.lr = 0.001, .maximize = true}),
       adam_case("AmsGrad", {.lr = 0.02, .betas = {0.8, 0.9}, .amsgrad = true}),
@@ -169,6 +169,47 @@ inline std::vector<Case> all_cases() {
 inline void set_gradient(const Parameter& p, Gradient g) {
   const std::lock_guard lock(p.leaf().mutex);
   p.leaf().grad = std::move(g);
+}
+
+/// What f's exception says.
+template <class F>
+std::string message_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "nothing was thrown";
+}
+
+/// A vector as a parameter.
+inline Parameter parameter(const std::vector<double>& values, DType dtype = kFloat64) {
+  return Parameter(
+      Tensor(cast(Array::of<double>({static_cast<int64_t>(values.size())}, values), dtype)));
+}
+
+inline Gradient gradient(const std::vector<double>& values, DType dtype = kFloat64) {
+  return Gradient(parameter(values, dtype)->value());
+}
+
+/// Rosenbrock's function in n dimensions, sum_i 100 (x[i+1] - x[i]^2)^2 + (1 - x[i])^2, and its
+/// gradient.
+inline double rosenbrock(const std::vector<double>& x) {
+  double sum = 0;
+  for (size_t i = 0; i + 1 < x.size(); ++i) {
+    sum += 100 * std::pow(x[i + 1] - x[i] * x[i], 2) + std::pow(1 - x[i], 2);
+  }
+  return sum;
+}
+
+inline std::vector<double> rosenbrock_gradient(const std::vector<double>& x) {
+  std::vector<double> g(x.size());
+  for (size_t i = 0; i + 1 < x.size(); ++i) {
+    const double d = x[i + 1] - x[i] * x[i];
+    g[i] += -400 * x[i] * d - 2 * (1 - x[i]);
+    g[i + 1] += 200 * d;
+  }
+  return g;
 }
 
 }  // namespace ebb::optim_testing

@@ -15,60 +15,20 @@ namespace ebb {
 namespace {
 
 using optim_testing::Case;
+using optim_testing::gradient;
 using optim_testing::Memory;
+using optim_testing::message_of;
+using optim_testing::parameter;
+using optim_testing::rosenbrock_gradient;
 using optim_testing::set_gradient;
-using testing::HasSubstr;
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
-
-Parameter parameter(const std::vector<double>& values, DType dtype = kFloat64) {
-  Array a = Array::empty(dtype, {static_cast<int64_t>(values.size())});
-  for (size_t i = 0; i < values.size(); ++i) {
-    visit_differentiable(dtype, [&](auto t) {
-      using T = decltype(t);
-      a.mutable_data<T>()[i] = static_cast<T>(values[i]);
-    });
-  }
-  return Parameter(Tensor(a));
-}
-
-Gradient gradient(const std::vector<double>& values, DType dtype = kFloat64) {
-  return Gradient(parameter(values, dtype)->value());
-}
-
-// Gradient of Rosenbrock's function in n dimensions:
-// sum_i 100 (x[i+1] - x[i]^2)^2 + (1 - x[i])^2.
-std::vector<double> rosenbrock_gradient(const std::vector<double>& x) {
-  std::vector<double> g(x.size());
-  for (size_t i = 0; i + 1 < x.size(); ++i) {
-    const double d = x[i + 1] - x[i] * x[i];
-    g[i] += -400 * x[i] * d - 2 * (1 - x[i]);
-    g[i + 1] += 200 * d;
-  }
-  return g;
-}
-
-double rosenbrock(const std::vector<double>& x) {
-  double sum = 0;
-  for (size_t i = 0; i + 1 < x.size(); ++i) {
-    sum += 100 * std::pow(x[i + 1] - x[i] * x[i], 2) + std::pow(1 - x[i], 2);
-  }
-  return sum;
-}
+using ::testing::HasSubstr;
 
 const std::vector<double> kStart = {-0.6, 0.4, 0.3, -0.2, 0.5, 0.1, -0.4, 0.25, 0.7, -0.1, 0.2};
 
-// ---- trajectories --------------------------------------------------------------------------------
+// ---- trajectories
+// --------------------------------------------------------------------------------
 
-class Trajectory : public testing::TestWithParam<Case> {};
+class Trajectory : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Trajectory, IsThatOfThePublishedRule) {
   const Case& c = GetParam();
@@ -157,10 +117,11 @@ TEST_P(Trajectory, TakesNoMemoryOfTheSystem) {
   EXPECT_EQ(memory_stats().heap_allocations, before);
 }
 
-INSTANTIATE_TEST_SUITE_P(Optim, Trajectory, testing::ValuesIn(optim_testing::all_cases()),
-                         [](const auto& info) { return optim_testing::name_of(info.param); });
+INSTANTIATE_TEST_SUITE_P(Optim, Trajectory, ::testing::ValuesIn(optim_testing::all_cases()),
+                         [](const auto& of) { return of.param.name; });
 
-// ---- what they share -----------------------------------------------------------------------------
+// ---- what they share
+// -----------------------------------------------------------------------------
 
 TEST(Optimizer, LeavesParametersWithoutGradientAlone) {
   const Parameter a = parameter({1, 2});
@@ -253,7 +214,7 @@ TEST(Optimizer, RefusesBadArguments) {
   says([&] { optim::Adagrad({p}, {.lr_decay = -1}); }, "Adagrad: lr_decay is -1");
   says([&] { optim::Adadelta({p}, {.rho = 1.5}); }, "Adadelta: rho is 1.5; it must be in [0, 1]");
   says([&] { optim::RMSprop({p}, {.alpha = -1}); }, "RMSprop: alpha is -1");
-  says([&] { SGD({}); }, "SGD: there are no parameters");
+  says([&] { SGD(std::vector<Parameter>()); }, "SGD: there are no parameters");
   says([&] { SGD({Parameter()}); }, "SGD: a parameter is undefined");
   p.leaf().name = "fc.weight";
   says([&] { SGD({p, p}); }, "SGD: parameter fc.weight [1] is given twice");
@@ -299,7 +260,8 @@ TEST(Optimizer, StateGoesByNameAndIsChecked) {
   EXPECT_EQ(adam.state_dict().size(), size);
 }
 
-// ---- clipping ------------------------------------------------------------------------------------
+// ---- clipping
+// ------------------------------------------------------------------------------------
 
 TEST(Clip, NormIsThatOfAllGradientsTogether) {
   const Parameter a = parameter({0, 0});
@@ -378,261 +340,6 @@ TEST(Clip, RefusesBadArguments) {
   EXPECT_THROW(optim::clip_grad_value({{p}}, -1), ValueError);
   EXPECT_TRUE(std::isnan(optim::clip_grad_norm({{p}}, 1)));
   EXPECT_THROW(optim::clip_grad_norm({{p}}, 1, {.error_if_nonfinite = true}), NumericError);
-}
-
-// ---- LBFGS ---------------------------------------------------------------------------------------
-
-double run_lbfgs(const std::vector<double>& start, const optim::LBFGSOptions& options, int calls,
-                 int64_t* evaluations) {
-  const Parameter p = parameter(start);
-  optim::LBFGS lbfgs({p}, options);
-  for (int i = 0; i < calls; ++i) {
-    lbfgs.step([&] {
-      lbfgs.zero_grad();
-      const auto x = p->to_vector<double>();
-      set_gradient(p, gradient(rosenbrock_gradient(x)));
-      return rosenbrock(x);
-    });
-  }
-  *evaluations = lbfgs.evaluations();
-  return rosenbrock(p->to_vector<double>());
-}
-
-// From the classic start (-1.2, 1) the method is known to need some 35 to 45 iterations and about
-// 50 evaluations to reach the minimum to full precision (Liu and Nocedal 1989 give 45 evaluations
-// with 5 pairs for its extended form).
-TEST(Lbfgs, SolvesRosenbrockFromTheClassicStart) {
-  int64_t evaluations = 0;
-  const double loss = run_lbfgs(
-      {-1.2, 1}, {.max_iter = 60, .history_size = 10, .line_search = optim::LineSearch::kStrongWolfe},
-      1, &evaluations);
-  EXPECT_LT(loss, 1e-15);
-  EXPECT_LE(evaluations, 60);
-}
-
-TEST(Lbfgs, SolvesRosenbrockInTwentyDimensions) {
-  std::vector<double> start;
-  for (int i = 0; i < 10; ++i) {
-    start.push_back(-1.2);
-    start.push_back(1);
-  }
-  int64_t evaluations = 0;
-  const double loss =
-      run_lbfgs(start, {.max_iter = 20, .line_search = optim::LineSearch::kStrongWolfe}, 20,
-                &evaluations);
-  EXPECT_LT(loss, 1e-10);
-  EXPECT_LE(evaluations, 400);
-}
-
-TEST(Lbfgs, SolvesAQuadraticWithoutLineSearch) {
-  const Parameter p = parameter({5, -3, 2}, kFloat32);
-  optim::LBFGS lbfgs({p}, {.lr = 1, .max_iter = 30});
-  const auto loss = lbfgs.step([&] {
-    const auto x = p->to_vector<double>();
-    std::vector<double> g(3);
-    double sum = 0;
-    for (size_t i = 0; i < 3; ++i) {
-      const double k = static_cast<double>(i + 1);
-      g[i] = k * (x[i] - 1);
-      sum += 0.5 * k * (x[i] - 1) * (x[i] - 1);
-    }
-    set_gradient(p, gradient(g, kFloat32));
-    return sum;
-  });
-  EXPECT_DOUBLE_EQ(loss, 0.5 * (16 + 2 * 16 + 3));
-  for (const double x : p->to_vector<double>()) EXPECT_NEAR(x, 1, 1e-5);
-}
-
-TEST(Lbfgs, GoesOnFromSavedState) {
-  const optim::LBFGSOptions options{.max_iter = 5, .history_size = 4,
-                                    .line_search = optim::LineSearch::kStrongWolfe};
-  const auto closure = [](const Parameter& p) {
-    return [p] {
-      const auto x = p->to_vector<double>();
-      set_gradient(p, gradient(rosenbrock_gradient(x)));
-      return rosenbrock(x);
-    };
-  };
-  const Parameter p = parameter({-1.2, 1, 0.5});
-  optim::LBFGS first({p}, options);
-  first.step(closure(p));
-  first.step(closure(p));
-  const Parameter q = parameter(p->to_vector<double>());
-  optim::LBFGS second({q}, options);
-  nn::StateDict state = first.state_dict();
-  second.load_state_dict(state);
-  first.step(closure(p));
-  second.step(closure(q));
-  const auto a = p->to_vector<double>();
-  const auto b = q->to_vector<double>();
-  for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-9);
-
-  state.erase("scale");
-  EXPECT_THROW(second.load_state_dict(state), ValueError);
-  EXPECT_THROW(optim::LBFGS({parameter({1, 2})}).load_state_dict(first.state_dict()), ShapeError);
-}
-
-TEST(Lbfgs, GoesBackWhereTheClosureThrows) {
-  const Parameter p = parameter({-1.2, 1});
-  optim::LBFGS lbfgs({p}, {.line_search = optim::LineSearch::kStrongWolfe});
-  int calls = 0;
-  EXPECT_THROW(lbfgs.step([&]() -> double {
-    if (++calls == 2) throw NumericError("closure");
-    const auto x = p->to_vector<double>();
-    set_gradient(p, gradient(rosenbrock_gradient(x)));
-    return rosenbrock(x);
-  }),
-               NumericError);
-  EXPECT_EQ(p->to_vector<double>(), (std::vector<double>{-1.2, 1}));
-}
-
-TEST(Lbfgs, RefusesBadArguments) {
-  const Parameter p = parameter({1});
-  EXPECT_THROW(optim::LBFGS({p}, {.lr = 0}), ValueError);
-  EXPECT_THROW(optim::LBFGS({p}, {.max_iter = 0}), ValueError);
-  EXPECT_THROW(optim::LBFGS({p}, {.history_size = 0}), ValueError);
-  EXPECT_THROW(optim::LBFGS({}), ValueError);
-  EXPECT_THROW(optim::LBFGS({p, p}), ValueError);
-}
-
-// ---- schedules -----------------------------------------------------------------------------------
-
-std::vector<double> rates(optim::Optimizer& o, optim::Scheduler& s, int n) {
-  std::vector<double> out{o.lr()};
-  for (int i = 1; i < n; ++i) {
-    s.step();
-    out.push_back(o.lr());
-  }
-  return out;
-}
-
-void expect_rates(const std::vector<double>& got, const std::vector<double>& want) {
-  ASSERT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], want[i], 1e-12) << "step " << i;
-}
-
-TEST(Scheduler, FollowsItsPlan) {
-  const Parameter p = parameter({1});
-  {
-    optim::SGD o({p}, {.lr = 1});
-    optim::StepLR s(o, 2, 0.5);
-    expect_rates(rates(o, s, 6), {1, 1, 0.5, 0.5, 0.25, 0.25});
-  }
-  {
-    optim::SGD o({p}, {.lr = 1});
-    optim::MultiStepLR s(o, {4, 1}, 0.1);
-    expect_rates(rates(o, s, 6), {1, 0.1, 0.1, 0.1, 0.01, 0.01});
-  }
-  {
-    optim::SGD o({p}, {.lr = 2});
-    optim::ExponentialLR s(o, 0.5);
-    expect_rates(rates(o, s, 4), {2, 1, 0.5, 0.25});
-  }
-  {
-    optim::SGD o({p}, {.lr = 1});
-    optim::LinearLR s(o, {.start_factor = 0.25, .total_iters = 3});
-    expect_rates(rates(o, s, 5), {0.25, 0.5, 0.75, 1, 1});
-  }
-  {
-    optim::SGD o({p}, {.lr = 1});
-    optim::CosineAnnealingLR s(o, {.t_max = 4, .eta_min = 0.2});
-    const double r = std::sqrt(0.5);
-    expect_rates(rates(o, s, 5), {1, 0.2 + 0.4 * (1 + r), 0.6, 0.2 + 0.4 * (1 - r), 0.2});
-  }
-  {
-    optim::SGD o({p}, {.lr = 1});
-    optim::CosineAnnealingLR s(o, {.t_max = 2, .warmup = 2});
-    expect_rates(rates(o, s, 5), {0.5, 1, 1, 0.5, 0});
-  }
-  {
-    optim::SGD o({p}, {.lr = 3});
-    optim::LambdaLR s(o, [](int64_t t) { return 1.0 / static_cast<double>(t + 1); });
-    expect_rates(rates(o, s, 3), {3, 1.5, 1});
-  }
-}
-
-TEST(Scheduler, OneCycleGoesUpAndDown) {
-  const Parameter p = parameter({1});
-  optim::SGD o({p}, {.lr = 5, .momentum = 0.9});
-  optim::OneCycleLR s(o, {.max_lr = 1,
-                          .total_steps = 11,
-                          .pct_start = 5.0 / 11,
-                          .cosine = false,
-                          .div_factor = 10,
-                          .final_div_factor = 10});
-  std::vector<double> lr{o.lr()};
-  std::vector<double> momentum{o.options().momentum};
-  for (int i = 1; i < 11; ++i) {
-    s.step();
-    lr.push_back(o.lr());
-    momentum.push_back(o.options().momentum);
-  }
-  expect_rates(lr, {0.1, 0.325, 0.55, 0.775, 1, 0.835, 0.67, 0.505, 0.34, 0.175, 0.01});
-  EXPECT_NEAR(momentum[0], 0.95, 1e-12);
-  EXPECT_NEAR(momentum[4], 0.85, 1e-12);
-  EXPECT_NEAR(momentum[10], 0.95, 1e-12);
-  EXPECT_THAT(message_of([&] { s.step(); }), HasSubstr("must be < total_steps = 11"));
-  EXPECT_EQ(s.steps(), 10);
-
-  optim::Adam adam({p});
-  optim::OneCycleLR cosine(adam, {.max_lr = 1, .total_steps = 10});
-  EXPECT_NEAR(adam.lr(), 0.04, 1e-12);
-  EXPECT_NEAR(adam.options().betas[0], 0.95, 1e-12);
-}
-
-TEST(Scheduler, GoesOnFromSavedState) {
-  const Parameter p = parameter({1});
-  optim::SGD a({p}, {.lr = 1});
-  optim::StepLR first(a, 2, 0.5);
-  for (int i = 0; i < 5; ++i) first.step();
-  optim::SGD b({parameter({1})}, {.lr = 9});
-  optim::StepLR second(b, 2, 0.5);
-  b.load_state_dict(a.state_dict());
-  second.load_state_dict(first.state_dict());
-  first.step();
-  second.step();
-  EXPECT_EQ(b.lr(), a.lr());
-  EXPECT_EQ(second.steps(), 6);
-  EXPECT_THROW(second.load_state_dict({}), ValueError);
-}
-
-TEST(Scheduler, PlateauReducesWhenNothingImproves) {
-  const Parameter p = parameter({1});
-  optim::SGD o({p}, {.lr = 1});
-  optim::ReduceLROnPlateau s(o, {.factor = 0.5, .patience = 1, .cooldown = 1, .min_lr = 0.2});
-  std::vector<double> seen;
-  for (const double loss : {3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 2.0, 2.0}) {
-    s.step(loss);
-    seen.push_back(o.lr());
-  }
-  expect_rates(seen, {1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2});
-  EXPECT_EQ(s.best(), 1);
-
-  optim::ReduceLROnPlateau other(o);
-  other.load_state_dict(s.state_dict());
-  EXPECT_EQ(other.best(), 1);
-  EXPECT_THROW(other.load_state_dict({}), ValueError);
-
-  optim::SGD up({p}, {.lr = 1});
-  optim::ReduceLROnPlateau max(up, {.mode = optim::PlateauOptions::Mode::kMax, .patience = 0});
-  max.step(0.5);
-  max.step(0.6);
-  EXPECT_EQ(up.lr(), 1);
-  max.step(0.6);
-  EXPECT_NEAR(up.lr(), 0.1, 1e-12);
-}
-
-TEST(Scheduler, RefusesBadArguments) {
-  optim::SGD o({parameter({1})});
-  EXPECT_THROW(optim::StepLR(o, 0), ValueError);
-  EXPECT_THROW(optim::LinearLR(o, {.start_factor = 0}), ValueError);
-  EXPECT_THROW(optim::LinearLR(o, {.total_iters = 0}), ValueError);
-  EXPECT_THROW(optim::CosineAnnealingLR(o, {.t_max = 0}), ValueError);
-  EXPECT_THROW(optim::OneCycleLR(o, {.max_lr = 0, .total_steps = 5}), ValueError);
-  EXPECT_THROW(optim::OneCycleLR(o, {.max_lr = 1, .total_steps = 1}), ValueError);
-  EXPECT_THROW(optim::OneCycleLR(o, {.max_lr = 1, .total_steps = 9, .pct_start = 1}), ValueError);
-  EXPECT_THROW(optim::ReduceLROnPlateau(o, {.factor = 1}), ValueError);
-  EXPECT_THROW(optim::ReduceLROnPlateau(o, {.patience = -1}), ValueError);
 }
 
 }  // namespace

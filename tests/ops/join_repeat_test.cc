@@ -199,7 +199,7 @@ RefArray ref_pad(const RefArray& x, const std::vector<int64_t>& pads, PadMode mo
     const int64_t cut = std::min<int64_t>(pads[k], 0);
     const int64_t n = y.shape[axis] + cut + std::min<int64_t>(pads[k + 1], 0);
     Shape shape = y.shape;
-    shape[axis] += pads[k] + pads[k + 1];
+    shape[axis] = y.shape[axis] + pads[k] + pads[k + 1];
     const RefArray from = y;
     y = ref_of(shape, [&](Position at) {
       auto& i = at[static_cast<size_t>(axis)];
