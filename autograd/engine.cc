@@ -567,7 +567,7 @@ std::vector<G> partial_pass(Span<const Tensor> outputs, Span<G> gradients,
   for (size_t k = 0; k < outputs.size(); ++k) pass.seed(outputs[k], std::move(gradients[k]));
   pass.run([&](const Node* node, int output, G& g) {
     for (size_t i = 0; i < wanted.size(); ++i) {
-      if (wanted[i].node() == node && wanted[i].output() == output) result[i] = std::move(g);
+      if (wanted[i].node() == node && wanted[i].output() == output) result[i] = g;
     }
   });
   return result;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -97,8 +99,13 @@ class Tape {
       const Node* n = nodes_[k];
       for (int i = 0; i < n->n_inputs; ++i) visit(n->edges()[i].node());
     }
-    std::stable_sort(nodes_.begin(), nodes_.end(),
-                     [](const Node* a, const Node* b) { return a->seq < b->seq; });
+    // In the order of recording, leaves first; among equals in the order found.
+    std::vector<std::pair<size_t, const Node*>> found;
+    for (const Node* n : nodes_) found.emplace_back(found.size(), n);
+    std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
+      return std::tie(a.second->seq, a.first) < std::tie(b.second->seq, b.first);
+    });
+    std::transform(found.begin(), found.end(), nodes_.begin(), [](const auto& f) { return f.second; });
   }
 
   std::optional<Meta> input_meta(const Node& n, int i) const {

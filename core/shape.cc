@@ -18,19 +18,20 @@ void Shape::throw_rank(size_t rank) {
 int64_t checked_numel(const Shape& shape, size_t item_size) {
   // Half the address space, so that sizes in bytes and pointer differences stay representable.
   const int64_t limit = std::numeric_limits<int64_t>::max() / 2 / static_cast<int64_t>(item_size);
-  int64_t n = 1;
   bool zero = false;
   for (int64_t d : shape) {
     if (d < 0) throw ShapeError(absl::StrCat("shape: ", shape.str(), " has a negative size"));
-    if (d == 0) {
-      zero = true;
-    } else if (n > limit / d) {
-      throw MemoryError(absl::StrCat("shape: ", shape.str(), " has too many elements"));
-    } else {
-      n *= d;
-    }
+    zero |= d == 0;
   }
-  return zero ? 0 : n;
+  if (zero) return 0;
+  int64_t n = 1;
+  for (int64_t d : shape) {
+    if (n > limit / d) {
+      throw MemoryError(absl::StrCat("shape: ", shape.str(), " has too many elements"));
+    }
+    n *= d;
+  }
+  return n;
 }
 
 bool broadcast_shapes(const Shape& a, const Shape& b, Shape* out) {

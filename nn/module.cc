@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ebb/nn/module.h"
 
+#include <algorithm>
+
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -9,6 +12,31 @@
 namespace ebb::nn {
 
 Module::Module(Module& parent, std::string name) { parent.adopt(name, *this); }
+
+Module::~Module() {
+  if (parent_ != nullptr) parent_->forget(*this);
+  for (const auto& [name, part] : parts_) part->parent_ = nullptr;
+}
+
+void Module::forget(const Module& part) {
+  std::erase_if(parts_, [&](const auto& entry) { return entry.second == &part; });
+}
+
+std::string Module::full_name() const {
+  if (parent_ == nullptr) return "";
+  for (const auto& [name, part] : parent_->parts_) {
+    if (part == this) return absl::StrCat(parent_->full_name(), name, ".");
+  }
+  return "";
+}
+
+void Module::name_leaves() const {
+  visit(full_name(), [](const std::string& prefix, const Module& m) {
+    for (const auto& [name, p, own] : m.parameters_) {
+      if (own) p.leaf().name = prefix + name;
+    }
+  });
+}
 
 void Module::require_free(const std::string& name) const {
   if (name.empty() || name.find('.') != std::string::npos) {
@@ -28,24 +56,28 @@ void Module::require_free(const std::string& name) const {
 
 void Module::adopt(const std::string& name, Module& part) {
   require_free(name);
-  if (part.has_parent_ || &part == this) {
+  if (part.parent_ != nullptr) {
     throw ValueError(absl::StrCat("module: '", name, "' is a part of a module already"));
   }
+  for (const Module* m = this; m != nullptr; m = m->parent_) {
+    if (m == &part) throw ValueError(absl::StrCat("module: '", name, "' would hold itself"));
+  }
   parts_.emplace_back(name, &part);
-  part.has_parent_ = true;
+  part.parent_ = this;
+  part.name_leaves();
 }
 
 Parameter Module::register_parameter(const std::string& name, const Tensor& value) {
   require_free(name);
   Parameter p{Tensor(ebb::clone(value.array()))};
-  p.leaf().name = name;
-  parameters_.emplace_back(name, p);
+  p.leaf().name = full_name() + name;
+  parameters_.push_back({name, p, true});
   return p;
 }
 
 void Module::register_parameter(const std::string& name, const Parameter& shared) {
   require_free(name);
-  parameters_.emplace_back(name, shared);
+  parameters_.push_back({name, shared, false});
 }
 
 void Module::register_buffer(const std::string& name, Tensor* buffer) {
@@ -63,10 +95,8 @@ std::vector<std::pair<std::string, Parameter>> Module::named_parameters() const 
   std::vector<std::pair<std::string, Parameter>> all;
   absl::flat_hash_set<const ebb::detail::Leaf*> seen;
   visit("", [&](const std::string& prefix, const Module& m) {
-    for (const auto& [name, p] : m.parameters_) {
-      if (!seen.insert(&p.leaf()).second) continue;
-      p.leaf().name = prefix + name;
-      all.emplace_back(prefix + name, p);
+    for (const auto& [name, p, own] : m.parameters_) {
+      if (seen.insert(&p.leaf()).second) all.emplace_back(prefix + name, p);
     }
   });
   return all;
@@ -121,49 +151,63 @@ StateDict Module::state_dict() const {
   return state;
 }
 
+void Module::copy_modes(const Module& other) {
+  training_ = other.training_;
+  for (size_t i = 0; i < std::min(parts_.size(), other.parts_.size()); ++i) {
+    parts_[i].second->copy_modes(*other.parts_[i].second);
+  }
+}
+
 void Module::load_state_dict(const StateDict& state, bool strict) {
-  const auto parameters = named_parameters();
+  // What goes where; nothing is written before everything is known to fit.
+  std::vector<std::pair<Parameter, const Tensor*>> parameters;
+  std::vector<std::pair<Tensor*, const Tensor*>> buffers;
+  absl::flat_hash_map<const ebb::detail::Leaf*, std::string> missing_leaves;
+  absl::flat_hash_set<const ebb::detail::Leaf*> found_leaves;
   std::vector<std::string> missing;
-  size_t matched = 0;
-  const auto check = [&](const std::string& name, const Tensor& own) {
+  absl::flat_hash_set<std::string> names;
+  const auto find = [&](const std::string& name, const Tensor& own) -> const Tensor* {
+    names.insert(name);
     const auto at = state.find(name);
-    if (at == state.end()) {
-      missing.push_back(name);
-      return;
-    }
-    ++matched;
-    if (at->second.shape() == own.shape()) return;
+    if (at == state.end()) return nullptr;
+    if (at->second.shape() == own.shape()) return &at->second;
     throw ShapeError(absl::StrCat("load_state_dict: ", name, " is ", own.shape().str(),
                                   ", the state has ", at->second.shape().str()));
   };
-  absl::flat_hash_set<std::string> names;
-  for (const auto& [name, p] : parameters) {
-    check(name, p);
-    names.insert(name);
-  }
-  for (const auto& [name, b] : named_buffers()) {
-    check(name, b);
-    names.insert(name);
-  }
-  if (strict && (!missing.empty() || matched != state.size())) {
-    std::vector<std::string> unexpected;
-    for (const auto& [name, t] : state) {
-      if (!names.contains(name)) unexpected.push_back(name);
+  visit("", [&](const std::string& prefix, const Module& m) {
+    for (const auto& [name, p, own] : m.parameters_) {
+      const Tensor* value = find(prefix + name, p);
+      if (value == nullptr) {
+        missing_leaves.emplace(&p.leaf(), prefix + name);
+      } else if (found_leaves.insert(&p.leaf()).second) {
+        parameters.emplace_back(p, value);
+      }
     }
+    for (const auto& [name, buffer] : m.buffers_) {
+      const Tensor* value = find(prefix + name, *buffer);
+      if (value == nullptr) {
+        missing.push_back(prefix + name);
+      } else {
+        buffers.emplace_back(buffer, value);
+      }
+    }
+  });
+  for (const auto& [leaf, name] : missing_leaves) {
+    if (!found_leaves.contains(leaf)) missing.push_back(name);
+  }
+  std::vector<std::string> unexpected;
+  for (const auto& [name, t] : state) {
+    if (!names.contains(name)) unexpected.push_back(name);
+  }
+  if (strict && (!missing.empty() || !unexpected.empty())) {
+    std::sort(missing.begin(), missing.end());
     throw ValueError(absl::StrCat("load_state_dict: missing {", absl::StrJoin(missing, ", "),
                                   "}, unexpected {", absl::StrJoin(unexpected, ", "), "}"));
   }
-  for (const auto& [name, p] : parameters) {
-    const auto at = state.find(name);
-    if (at != state.end()) p.copy_from(at->second);
+  for (const auto& [p, value] : parameters) p.copy_from(*value);
+  for (const auto& [buffer, value] : buffers) {
+    *buffer = Tensor(ebb::clone(cast(value->array(), buffer->dtype())));
   }
-  visit("", [&](const std::string& prefix, const Module& m) {
-    for (const auto& [name, buffer] : m.buffers_) {
-      const auto at = state.find(prefix + name);
-      if (at == state.end()) continue;
-      *buffer = Tensor(ebb::clone(cast(at->second.array(), buffer->dtype())));
-    }
-  });
 }
 
 std::unique_ptr<Module> Module::clone() const {

@@ -29,12 +29,14 @@ class Module {
   /// A part of `parent`. Throws ValueError where the parent has something of that name, or the name
   /// is empty or has a dot.
   Module(Module& parent, std::string name);
-  virtual ~Module() = default;
+  /// Leaves the module that it is a part of.
+  virtual ~Module();
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
   /// All parameters, depth first in order of registration; one that several modules share stands
-  /// once, under its first name. Each takes that name for messages and for the optimiser's state.
+  /// once, under its first name. For messages and for the optimiser's state a parameter goes by its
+  /// name from the outermost module on.
   std::vector<std::pair<std::string, Parameter>> named_parameters() const;
   std::vector<Parameter> parameters() const;
   /// All buffers: state that is stored but not trained.
@@ -44,6 +46,8 @@ class Module {
   void train(bool on = true);
   void eval() { train(false); }
   bool is_training() const { return training_; }
+  /// Training mode of every part as in `other`, a module of the same kind.
+  void copy_modes(const Module& other);
 
   /// Converts all floating parameters and buffers; gradients are dropped. Make optimisers after it.
   void to(DType dtype);
@@ -51,9 +55,10 @@ class Module {
 
   /// Copies of all parameters and buffers by full name.
   StateDict state_dict() const;
-  /// Overwrites parameters and buffers with those of the same name, converted to their type.
-  /// Throws ValueError naming what is missing or does not belong here (unless not `strict`), and
-  /// ShapeError where a shape differs; nothing is changed then.
+  /// Overwrites parameters and buffers with those of the same name, converted to their type; a
+  /// shared parameter may come under any of its names. Throws ValueError naming what is missing or
+  /// does not belong here (unless not `strict`), and ShapeError where a shape differs; nothing is
+  /// changed then.
   void load_state_dict(const StateDict& state, bool strict = true);
 
   /// A module of the same kind with copies of all parameters and buffers. Ebb's own layers can;
@@ -67,19 +72,27 @@ class Module {
   void register_parameter(const std::string& name, const Parameter& shared);
   /// Lists a tensor member of this module as a buffer.
   void register_buffer(const std::string& name, Tensor* buffer);
-  /// Takes a module that was made by itself as a part. The caller keeps it alive. Throws ValueError
-  /// where it is a part already.
+  /// Takes a module that was made by itself as a part, for as long as both live. Throws ValueError
+  /// where it is a part already, and on a bad or taken name.
   void adopt(const std::string& name, Module& part);
 
  private:
   void require_free(const std::string& name) const;
+  void forget(const Module& part);
+  std::string full_name() const;  // with a dot at its end, or empty
+  void name_leaves() const;
   template <class F>
   void visit(const std::string& prefix, F&& f) const;  // f(prefix, module), depth first
 
-  std::vector<std::pair<std::string, Parameter>> parameters_;
+  struct Entry {
+    std::string first;  // its name
+    Parameter parameter;
+    bool own;  // not shared with the module that made it
+  };
+  std::vector<Entry> parameters_;
   std::vector<std::pair<std::string, Tensor*>> buffers_;
   std::vector<std::pair<std::string, Module*>> parts_;
-  bool has_parent_ = false;
+  Module* parent_ = nullptr;
   bool training_ = true;
 };
 
@@ -89,7 +102,7 @@ std::unique_ptr<M> clone_as(const M& module, Args&&... args) {
   auto copy = std::make_unique<M>(std::forward<Args>(args)...);
   copy->to(module.parameters().empty() ? kFloat32 : module.parameters()[0].dtype());
   copy->load_state_dict(module.state_dict());
-  copy->train(module.is_training());
+  copy->copy_modes(module);
   return copy;
 }
 

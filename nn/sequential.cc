@@ -29,9 +29,12 @@ std::unique_ptr<Module> Sequential::clone() const {
   auto copy = std::make_unique<Sequential>();
   for (const auto& layer : layers_) {
     std::unique_ptr<Module> part = layer->clone();
-    copy->append(std::unique_ptr<Layer>(static_cast<Layer*>(part.release())));
+    auto* same = dynamic_cast<Layer*>(part.get());
+    if (same == nullptr) throw Error("Sequential: clone() of a layer did not give a layer");
+    (void)part.release();
+    copy->append(std::unique_ptr<Layer>(same));
   }
-  copy->train(is_training());
+  copy->copy_modes(*this);
   return copy;
 }
 

@@ -135,7 +135,7 @@ struct Mv {
     return {{in[0].dtype, {in[0].shape[0]}}};
   }
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
-    run_mv(in[0], in[1], out[0]);
+    run_mv(false, in[0], in[1], out[0]);
   }
   static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
     return product_cost(in, out, in[0].shape[1]);
@@ -160,7 +160,7 @@ struct Mm {
     return {{in[0].dtype, {in[0].shape[0], in[1].shape[1]}}};
   }
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
-    run_mm(in[0], in[1], out[0]);
+    run_mm(false, false, in[0], in[1], out[0]);
   }
   static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
     return product_cost(in, out, in[0].shape[1]);
@@ -230,9 +230,9 @@ struct Matmul {
     const Array& b = in[1];
     if (b.rank() == 1) {
       if (a.rank() == 1) return run_dot(a, b, out[0]);
-      if (a.rank() == 2) return run_mv(a, b, out[0]);
+      if (a.rank() == 2) return run_mv(false, a, b, out[0]);
     } else if (a.rank() == 1 && b.rank() == 2) {
-      return run_mv(transposed(b), a, out[0]);
+      return run_mv(true, b, a, out[0]);
     }
     Shape shape = out[0].shape();
     if (b.rank() == 1) shape.push_back(1);
@@ -291,20 +291,20 @@ struct Matmul {
     if (a.rank() == 1 && b.rank() == 2) {
       if (s.needs(0)) {
         Array ga = Array::empty(gy.dtype(), a);
-        run_mv(s.in_array(1), gy, ga);
+        run_mv(false, s.in_array(1), gy, ga);
         sink.add(0, std::move(ga));
       }
-      if (s.needs(1)) sink.add(1, product_gradient(s, 1, s.in_array(0), 0, gy, -1));
+      if (s.needs(1)) sink.add(1, product_gradient(s, 1, {s.in_array(0), 0}, {gy}));
       return;
     }
     if (a.rank() == 1 || b.rank() != 2) return run_rule(&backward, s, g, sink);
     if (s.needs(0)) {
       Array ga = Array::empty(gy.dtype(), a);
-      run_matmul(gy, transposed(s.in_array(1)), ga);
+      run_mm(false, true, rows_of(gy), s.in_array(1), rows_of(ga));
       sink.add(0, std::move(ga));
     }
     if (s.needs(1)) {
-      sink.add(1, product_gradient(s, 1, rows_of(s.in_array(0)), 0, rows_of(gy), -1));
+      sink.add(1, product_gradient(s, 1, {rows_of(s.in_array(0)), 0}, {rows_of(gy)}));
     }
   }
 };
@@ -338,7 +338,7 @@ struct Addmm {
       broadcast_strides(in[0], out[0].shape(), strides);
       copy_into(out[0], in[0].view(out[0].shape(), strides, 0));
     }
-    run_mm(in[1], in[2], out[0], a.alpha, a.beta);
+    run_mm(false, false, in[1], in[2], out[0], a.alpha, a.beta);
   }
   static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
     return product_cost(in, out, in[1].shape[1]);
@@ -396,13 +396,17 @@ struct Linear {
     const Array& y = out[0];
     const bool has_bias = in.size() == 3;
     if (has_bias) {
-      int64_t strides[kMaxRank] = {};
-      strides[y.rank() - 1] = in[2].stride(0);
-      copy_into(y, in[2].view(y.shape(), strides, 0));
+      if (y.rank() == 1) {
+        copy_into(y, in[2]);
+      } else {
+        int64_t strides[kMaxRank] = {};
+        strides[y.rank() - 1] = in[2].stride(0);
+        copy_into(y, in[2].view(y.shape(), strides, 0));
+      }
     }
     const double beta = has_bias ? 1 : 0;
-    if (y.rank() == 1) return run_mv(in[1], in[0], y, beta);
-    run_mm(rows_of(in[0]), transposed(in[1]), rows_of(y), 1, beta);
+    if (y.rank() == 1) return run_mv(false, in[1], in[0], y, beta);
+    run_mm(false, true, rows_of(in[0]), in[1], rows_of(y), 1, beta);
   }
   static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
     return product_cost(in, out, in[1].shape[1]);
@@ -426,15 +430,15 @@ struct Linear {
       shape[shape.rank() - 1] = w.size(1);
       Array gx = Array::empty(w.dtype(), shape);
       if (vector) {
-        run_mv(transposed(w), gy, gx);
+        run_mv(true, w, gy, gx);
       } else {
-        run_mm(gy, w, rows_of(gx));
+        run_mm(false, false, gy, w, rows_of(gx));
       }
       sink.add(0, std::move(gx));
     }
     if (s.needs(1)) {
       const Array& x = s.in_array(0);
-      sink.add(1, product_gradient(s, 1, gy, -1, vector ? x : rows_of(x), 0));
+      sink.add(1, product_gradient(s, 1, {gy}, {vector ? x : rows_of(x), 0}));
     }
     if (s.n_inputs() < 3 || !s.needs(2)) return;
     if (vector) return sink.add(2, gy);

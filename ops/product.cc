@@ -16,20 +16,20 @@ extern const OpDef* const Slice;
 extern const OpDef* const Transpose;
 }  // namespace registered
 
-Matrices::Matrices(const Array& a) : array(a) {
+Matrices::Matrices(const Array& a, bool transpose) : array_(a), trans_(transpose) {
   const int r = a.rank();
   const int64_t rows = a.size(r - 2);
   const int64_t cols = a.size(r - 1);
   const int64_t down = a.stride(r - 2);
   const int64_t right = a.stride(r - 1);
   if ((right == 1 || cols <= 1) && (down >= std::max<int64_t>(cols, 1) || rows <= 1)) {
-    ld = rows <= 1 ? std::max<int64_t>(cols, 1) : down;
+    ld_ = rows <= 1 ? std::max<int64_t>(cols, 1) : down;
   } else if (down == 1 && right >= rows) {
-    trans = true;
-    ld = right;
+    trans_ = !trans_;
+    ld_ = right;
   } else {
-    array = contiguous(a);
-    ld = std::max<int64_t>(cols, 1);
+    copy_ = contiguous(a);
+    ld_ = std::max<int64_t>(cols, 1);
   }
 }
 
@@ -64,59 +64,60 @@ int64_t batch_size(const Array& a) {
 
 }  // namespace
 
-void run_mv(const Array& a, const Array& x, const Array& y, double beta) {
-  const Matrices m(a);
+void run_mv(bool ta, const Array& a, const Array& x, const Array& y, double beta) {
+  const Matrices m(a, ta);
   const Array v = contiguous(x);
   visit_differentiable(a.dtype(), [&](auto t) {
     using T = decltype(t);
-    const int64_t rows = m.trans ? a.size(1) : a.size(0);
-    const int64_t cols = m.trans ? a.size(0) : a.size(1);
-    kernels::gemv(m.trans, rows, cols, T{1}, m.array.data<T>(), m.ld, v.data<T>(),
-                  static_cast<T>(beta), y.mutable_data<T>());
+    const bool as_stored = m.trans() == ta;
+    kernels::gemv(m.trans(), a.size(as_stored ? 0 : 1), a.size(as_stored ? 1 : 0), T{1},
+                  m.data<T>(), m.ld(), v.data<T>(), static_cast<T>(beta), y.mutable_data<T>());
   });
 }
 
-void run_mm(const Array& a, const Array& b, const Array& c, double alpha, double beta) {
-  const Matrices ma(a);
-  const Matrices mb(b);
+void run_mm(bool ta, bool tb, const Array& a, const Array& b, const Array& c, double alpha,
+            double beta) {
+  const Matrices ma(a, ta);
+  const Matrices mb(b, tb);
   visit_differentiable(a.dtype(), [&](auto t) {
     using T = decltype(t);
-    multiply(ma.trans, mb.trans, a.size(0), b.size(1), a.size(1), static_cast<T>(alpha),
-             ma.array.data<T>(), ma.ld, mb.array.data<T>(), mb.ld, static_cast<T>(beta),
-             c.mutable_data<T>());
+    multiply(ma.trans(), mb.trans(), c.size(0), c.size(1), a.size(ta ? 0 : 1),
+             static_cast<T>(alpha), ma.data<T>(), ma.ld(), mb.data<T>(), mb.ld(),
+             static_cast<T>(beta), c.mutable_data<T>());
   });
 }
 
 void run_matmul(const Array& a, const Array& b, const Array& c) {
   const int r = c.rank();
-  if (r == 2) return run_mm(a, b, c);
+  if (r == 2) return run_mm(false, false, a, b, c);
   const int64_t k = a.size(a.rank() - 1);
   const int64_t n = c.size(r - 1);
   if (batch_size(b) == 1 && a.is_contiguous() && batch_size(a) == batch_size(c)) {
     // All rows of a meet the same matrix.
     const int64_t rows = batch_size(c) * c.size(r - 2);
     const int64_t strides[] = {b.stride(b.rank() - 2), b.stride(b.rank() - 1)};
-    return run_mm(a.view_as({rows, k}), b.view({k, n}, strides, 0), c.view_as({rows, n}));
+    return run_mm(false, false, a.view_as({rows, k}), b.view({k, n}, strides, 0),
+                  c.view_as({rows, n}));
   }
   const Matrices ma(a);
   const Matrices mb(b);
   const Shape shape = c.shape();
   int64_t sa[kMaxRank];
   int64_t sb[kMaxRank];
-  batch_strides(ma.array, shape, sa);
-  batch_strides(mb.array, shape, sb);
+  batch_strides(ma.array(), shape, sa);
+  batch_strides(mb.array(), shape, sb);
   visit_differentiable(a.dtype(), [&](auto t) {
     using T = decltype(t);
-    const T* pa = ma.array.data<T>();
-    const T* pb = mb.array.data<T>();
+    const T* pa = ma.data<T>();
+    const T* pb = mb.data<T>();
     T* pc = c.mutable_data<T>();
     kernels::for_each_row<3>(static_cast<size_t>(r - 2), shape.data(), {c.strides(), sa, sb},
                              [&](const ptrdiff_t* at, size_t count, const ptrdiff_t* stride) {
                                for (size_t i = 0; i < count; ++i) {
                                  const auto step = static_cast<ptrdiff_t>(i);
-                                 multiply(ma.trans, mb.trans, shape[r - 2], n, k, T{1},
-                                          pa + at[1] + step * stride[1], ma.ld,
-                                          pb + at[2] + step * stride[2], mb.ld, T{0},
+                                 multiply(ma.trans(), mb.trans(), shape[r - 2], n, k, T{1},
+                                          pa + at[1] + step * stride[1], ma.ld(),
+                                          pb + at[2] + step * stride[2], mb.ld(), T{0},
                                           pc + at[0] + step * stride[0]);
                                }
                              });
@@ -161,30 +162,33 @@ bool keeps_structure(const detail::Node& node, int input) {
 
 // A factor that outlives the playback. A leaf's elements are overwritten by optimisers, perhaps
 // before this gradient is applied, so they are copied.
-Array factor(const Saved& s, const Array& a, int input) {
-  if (input < 0) return a;
-  const detail::Node* n = s.node().edges()[input].node();
+Array lasting(const Saved& s, GradFactor f, bool columns) {
+  const Array a = columns && f.vectors.rank() == 2 ? transposed(f.vectors) : f.vectors;
+  if (f.input < 0) return a;
+  const detail::Node* n = s.node().edges()[f.input].node();
   while (n != nullptr && !n->is_leaf() && n->def->view) n = n->edges()[0].node();
   return n != nullptr && n->is_leaf() ? clone(a) : a;
 }
 
 }  // namespace
 
-Gradient product_gradient(const Saved& s, int input, const Array& u, int from_u, const Array& v,
-                          int from_v) {
-  const bool vectors = u.rank() == 1;
-  const int64_t r = vectors ? 1 : u.size(0);
-  const int64_t m = u.size(u.rank() - 1);
-  const int64_t n = v.size(v.rank() - 1);
-  const Meta meta{u.dtype(), {m, n}};
+Gradient product_gradient(const Saved& s, int input, GradFactor u, GradFactor v, bool columns) {
+  const Array& a = u.vectors;
+  const Array& b = v.vectors;
+  const bool vectors = a.rank() == 1;
+  const int of_size = vectors || columns ? 0 : 1;
+  const int64_t r = vectors ? 1 : a.size(1 - of_size);
+  const int64_t m = a.size(of_size);
+  const int64_t n = b.size(of_size);
+  const Meta meta{a.dtype(), {m, n}};
   if (r * (m + n) <= m * n && keeps_structure(s.node(), input)) {
-    return Gradient(meta, Outer{factor(s, u, from_u), factor(s, v, from_v)});
+    return Gradient(meta, Outer{lasting(s, u, columns), lasting(s, v, columns)});
   }
   Array out = Array::empty(meta);
   if (vectors) {
-    run_outer(u, v, out);
+    run_outer(a, b, out);
   } else {
-    run_mm(transposed(u), v, out);
+    run_mm(!columns, columns, a, b, out);
   }
   return out;
 }
@@ -193,21 +197,20 @@ void mv_gradients(const Saved& s, const Array& g, GradSink& sink) {
   if (s.needs(1)) {
     const Array& a = s.in_array(0);
     Array gx = Array::empty(a.dtype(), {a.size(1)});
-    run_mv(transposed(a), g, gx);
+    run_mv(true, a, g, gx);
     sink.add(1, std::move(gx));
   }
-  if (s.needs(0)) sink.add(0, product_gradient(s, 0, g, -1, s.in_array(1), 1));
+  if (s.needs(0)) sink.add(0, product_gradient(s, 0, {g}, {s.in_array(1), 1}));
 }
 
 void mm_gradients(const Saved& s, const Array& g, GradSink& sink, int first, double alpha) {
   const Array gy = alpha == 1 ? g : scaled(g, alpha);
+  const int second = first + 1;
   if (s.needs(first)) {
-    const Array& b = s.in_array(first + 1);
-    sink.add(first, product_gradient(s, first, transposed(gy), -1, transposed(b), first + 1));
+    sink.add(first, product_gradient(s, first, {gy}, {s.in_array(second), second}, true));
   }
-  if (s.needs(first + 1)) {
-    const Array& a = s.in_array(first);
-    sink.add(first + 1, product_gradient(s, first + 1, a, first, gy, -1));
+  if (s.needs(second)) {
+    sink.add(second, product_gradient(s, second, {s.in_array(first), first}, {gy}));
   }
 }
 

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -244,44 +246,56 @@ struct Dropout {
     Generator::State state;
   };
   static std::string describe(const Attrs& a) { return absl::StrCat("p=", a.p); }
-  static constexpr GradUses uses(int) { return {}; }
+  static constexpr GradUses uses(int) { return {.out = 0b10}; }
+  // A second output holds the mask, a bit an element.
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(kDoc, in, 1);
     require_floating(kDoc, in);
     require_probability(a.p);
-    return {in[0]};
+    return {in[0], {kUInt8, {(in[0].shape.numel() + 7) / 8}}};
   }
   static void require_probability(double p) {
     if (p >= 0 && p <= 1) return;
     throw ValueError(absl::StrCat("dropout: p is ", p, ", outside [0, 1]"));
   }
   static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
-    run(a, contiguous(in[0]), out[0]);
-  }
-  // y may be x.
-  static void run(const Attrs& a, const Array& x, const Array& y) {
     Generator g(a.state);
+    uint8_t* bits = out[1].mutable_data<uint8_t>();
+    for_chunks(out[0].numel(), [&](int64_t at, int64_t count) {
+      uint8_t keep[kChunk] = {};
+      g.fill_bernoulli(keep, static_cast<size_t>(count), 1 - a.p);
+      for (int64_t i = 0; i < count; i += 8) {
+        uint64_t flags;  // eight bytes of 0 or 1
+        std::memcpy(&flags, keep + i, 8);
+        // The product moves the last bit of byte k to bit 56 + k.
+        bits[(at + i) / 8] = static_cast<uint8_t>(flags * 0x0102040810204080 >> 56);
+      }
+    });
+    multiply(a, contiguous(in[0]), out[1], out[0]);
+  }
+  // y = x times the mask over 1 - p; y may be x.
+  static void multiply(const Attrs& a, const Array& x, const Array& mask, const Array& y) {
+    const uint8_t* bits = mask.data<uint8_t>();
     visit_differentiable(x.dtype(), [&](auto t) {
       using T = decltype(t);
       const T* from = x.data<T>();
       T* to = y.mutable_data<T>();
-      const T scale = a.p == 1 ? T{0} : static_cast<T>(1 / (1 - a.p));
-      uint8_t keep[kChunk];
-      for_chunks(x.numel(), [&](int64_t at, int64_t count) {
-        g.fill_bernoulli(keep, static_cast<size_t>(count), 1 - a.p);
-        for (int64_t i = 0; i < count; ++i) {
-          to[at + i] = from[at + i] * (static_cast<T>(keep[i]) * scale);
-        }
-      });
+      const T scales[] = {0, a.p == 1 ? T{0} : static_cast<T>(1 / (1 - a.p))};
+      const int64_t n = x.numel();
+      int64_t i = 0;
+      for (; i + 8 <= n; i += 8) {
+        for (int k = 0; k < 8; ++k) to[i + k] = from[i + k] * scales[bits[i / 8] >> k & 1];
+      }
+      for (; i < n; ++i) to[i] = from[i] * scales[bits[i / 8] >> i % 8 & 1];
     });
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
-    return {apply_with<Dropout>(s.attrs<Attrs>(), g[0])};
+    return {apply_multi<Dropout>(s.attrs<Attrs>(), g[0])[0]};
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     const Array gy = contiguous(g.take(0));
     Array gx = reuse_or_new(gy);
-    run(s.attrs<Attrs>(), gy, gx);
+    multiply(s.attrs<Attrs>(), gy, s.out_array(1), gx);
     sink.add(0, std::move(gx));
   }
 };
@@ -350,7 +364,7 @@ Tensor multinomial(const Tensor& weights, int64_t n, bool replacement, Generator
 Tensor dropout(const Tensor& x, double p, bool training, Generator& generator, Where where) {
   ops::Dropout::require_probability(p);
   if (!training || p == 0) return x;
-  Tensor y = apply_with<ops::Dropout>({p, generator.state()}, At(x, where));
+  Tensor y = std::move(apply_multi<ops::Dropout>({p, generator.state()}, At(x, where))[0]);
   generator.skip(static_cast<uint64_t>(y.numel()));
   return y;
 }

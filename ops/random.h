@@ -48,8 +48,8 @@ Tensor multinomial(const Tensor& weights, int64_t n, bool replacement = false,
                    Generator& generator = default_generator(), Where where = Where::current());
 
 /// While training: x with each element set to 0 with probability p, the others times 1 / (1 - p)
-/// (Srivastava et al., "Dropout", 2014); all 0 where p is 1. Else x. The mask is not stored: the
-/// gradient draws it again from the generator's state. Throws ValueError unless 0 <= p <= 1.
+/// (Srivastava et al., "Dropout", 2014); all 0 where p is 1. Else x. The gradient keeps a bit an
+/// element. Throws ValueError unless 0 <= p <= 1.
 Tensor dropout(const Tensor& x, double p = 0.5, bool training = true,
                Generator& generator = default_generator(), Where where = Where::current());
 

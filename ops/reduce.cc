@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ebb/ops/reduce.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/reduce_util.h"
@@ -118,7 +120,9 @@ struct Mean {
   static Grads backward(const Saved& s, const OutGrads& g) {
     const Shape shape = s.in_shape(0);
     const Attrs& a = s.attrs<Attrs>();
-    const Tensor mean = g[0] / static_cast<double>(reduced_count(shape, a.mask));
+    // Of no elements the gradient is empty, whatever it is divided by; 0 would make NaN of the next.
+    const int64_t n = std::max<int64_t>(reduced_count(shape, a.mask), 1);
+    const Tensor mean = g[0] / static_cast<double>(n);
     return {expand(keep_axes(mean, shape, a), shape)};
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {

@@ -2,6 +2,8 @@
 #include "ebb/ops/reduce_util.h"
 
 #include <algorithm>
+#include <bit>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "ebb/ops/kernels/binary.h"
@@ -85,15 +87,44 @@ void require_nonempty(const OpDoc& doc, const Shape& x, uint32_t mask) {
                                 "; there are no elements to compare"));
 }
 
+namespace {
+
+// The sizes of a contiguous array of which the last axes are reduced, or the first.
+struct Matrix {
+  // `inner`: the axes of `mask` are the last ones.
+  static std::optional<Matrix> of(const Array& x, uint32_t mask, bool inner) {
+    const uint32_t all = (1u << x.rank()) - 1;
+    mask &= all;
+    const int outer = std::popcount(inner ? all & ~mask : mask);
+    const uint32_t first = (1u << outer) - 1;
+    if (!x.is_contiguous() || mask != (inner ? all & ~first : first)) return std::nullopt;
+    Matrix m;
+    for (int i = 0; i < x.rank(); ++i) (i < outer ? m.rows : m.cols) *= x.size(i);
+    return m;
+  }
+  int64_t rows = 1;
+  int64_t cols = 1;
+};
+
+}  // namespace
+
 void run_reduce(kernels::Reduce op, const Array& x, uint32_t mask, const Array& out) {
   const kernels::ReduceRowFn row = kernels::reduce_row_fn(x.dtype(), op);
-  if (mask == (1u << x.rank()) - 1 && x.is_contiguous()) {
-    row(x.raw(), 1, static_cast<size_t>(x.numel()), out.raw(), false);
-    return;
-  }
   const kernels::ReduceColsFn cols = kernels::reduce_cols_fn(x.dtype(), op);
   const auto in_size = static_cast<ptrdiff_t>(size_of(x.dtype()));
   const auto out_size = static_cast<ptrdiff_t>(size_of(out.dtype()));
+  if (const auto m = Matrix::of(x, mask, true)) {
+    for (int64_t i = 0; i < m->rows; ++i) {
+      row(x.raw() + i * m->cols * in_size, 1, static_cast<size_t>(m->cols),
+          out.raw() + i * out_size, false);
+    }
+    return;
+  }
+  if (const auto m = Matrix::of(x, mask, false)) {
+    cols(x.raw(), m->cols, static_cast<size_t>(m->rows), static_cast<size_t>(m->cols), out.raw(),
+         false);
+    return;
+  }
   int64_t out_strides[kMaxRank];
   reduced_strides(x.shape(), mask, out_strides);
   Plan plan(static_cast<size_t>(x.rank()), x.dims(), {x.strides(), out_strides});
@@ -182,12 +213,23 @@ void for_each_slice(uint32_t mask, std::initializer_list<SliceOperand> operands,
   constexpr int64_t kCopyBytes = 16384;  // of rows that are copied together
   const Array& first = *operands.begin()->array;
   const auto item = static_cast<int64_t>(size_of(first.dtype()));
+  const size_t count = operands.size();
+  if (const auto m = Matrix::of(first, mask, true)) {
+    const bool dense = std::all_of(operands.begin(), operands.end(),
+                                   [](const SliceOperand& o) { return o.array->is_contiguous(); });
+    std::byte* rows[kMost];
+    for (size_t k = 0; k < count; ++k) rows[k] = operands.begin()[k].array->raw();
+    for (int64_t i = 0; dense && i < m->rows; ++i) {
+      f(rows, i);
+      for (size_t k = 0; k < count; ++k) rows[k] += m->cols * item;
+    }
+    if (dense) return;
+  }
   Shape kept;
   int64_t dims[kMaxRank + 1];
   size_t rank = 1;
   int64_t n = 1;
   SlicedArray arrays[kMost];
-  const size_t count = operands.size();
   for (int i = 0; i < first.rank(); ++i) {
     const bool reduced = (mask >> i & 1) != 0;
     for (size_t k = 0; k < count; ++k) {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -125,8 +125,9 @@ Entry parse_entry(const std::string& path, const std::string& name, const json& 
   return e;
 }
 
-// The tensors have to cover the data without gap or overlap.
-void require_cover(const std::string& path, std::vector<Entry> entries, uint64_t data_bytes) {
+// The tensors have to cover the data without gap or overlap; puts them in the order they lie in.
+void require_cover(const std::string& path, std::vector<Entry>* all, uint64_t data_bytes) {
+  std::vector<Entry>& entries = *all;
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
@@ -143,47 +144,73 @@ void require_cover(const std::string& path, std::vector<Entry> entries, uint64_t
   }
 }
 
+// Any byte but 0 is true; C++ knows no third value.
+void normalize_bools(const Array& a) {
+  auto* p = reinterpret_cast<uint8_t*>(a.raw());
+  for (int64_t i = 0; i < a.numel(); ++i) p[i] = p[i] != 0 ? 1 : 0;
+}
+
+size_t bytes_of(const Array& a) { return static_cast<size_t>(a.numel()) * size_of(a.dtype()); }
+
 }  // namespace
 
 void write_safetensors(const std::string& path, const SafeTensors& contents) {
+  // The largest elements first, so that all lie at multiples of their size.
+  std::vector<std::pair<const std::string*, Array>> order;
+  for (const auto& [name, tensor] : contents.tensors) {
+    if (name == kMetadata) {
+      throw ValueError("write_safetensors: no tensor may be named __metadata__");
+    }
+    if (!tensor.defined()) {
+      throw ValueError(absl::StrCat("write_safetensors: tensor '", name, "' is undefined"));
+    }
+    order.emplace_back(&name, tensor.array());
+  }
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    return size_of(a.second.dtype()) > size_of(b.second.dtype());
+  });
+
   json header = json::object();
   if (!contents.metadata.empty()) header[kMetadata] = contents.metadata;
   uint64_t at = 0;
-  for (const auto& [name, tensor] : contents.tensors) {
-    if (name == kMetadata)
-      throw ValueError("write_safetensors: no tensor may be named __metadata__");
-    const Array& a = tensor.array();
-    const uint64_t bytes = static_cast<uint64_t>(a.numel()) * size_of(a.dtype());
-    header[name] = {{"dtype", type_name(a.dtype())},
-                    {"shape", std::vector<int64_t>(a.dims(), a.dims() + a.rank())},
-                    {"data_offsets", {at, at + bytes}}};
-    at += bytes;
+  for (const auto& [name, a] : order) {
+    header[*name] = {{"dtype", type_name(a.dtype())},
+                     {"shape", std::vector<int64_t>(a.dims(), a.dims() + a.rank())},
+                     {"data_offsets", {at, at + bytes_of(a)}}};
+    at += bytes_of(a);
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const json::exception&) {
+    throw ValueError("write_safetensors: a name or note is not UTF-8");
+  }
   text.append((kAlignment - text.size() % kAlignment) % kAlignment, ' ');
   const uint64_t length = text.size();
   atomic_write(path, [&](AtomicFile& file) {
     file.write(&length, sizeof(length));
     file.write(text.data(), text.size());
-    for (const auto& [name, tensor] : contents.tensors) {
-      const Array a = contiguous(tensor.array());
-      file.write(a.raw(), static_cast<size_t>(a.numel()) * size_of(a.dtype()));
-    }
+    for (const auto& [name, a] : order) file.write(contiguous(a).raw(), bytes_of(a));
   });
 }
 
 SafeTensors read_safetensors(const std::string& path) {
-  const std::vector<uint8_t> bytes = read_file(path, std::numeric_limits<size_t>::max());
+  InputFile file(path, InputFile::Format::kRaw);
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(path, error);
+  if (error) throw IoError(path, error.message());
   uint64_t length = 0;
-  if (bytes.size() < sizeof(length)) throw IoError(path, "truncated: it has no header");
-  std::memcpy(&length, bytes.data(), sizeof(length));
-  if (length > kMaxHeader || length > bytes.size() - sizeof(length)) {
-    throw IoError(path, absl::StrCat("its header claims ", length, " bytes of ", bytes.size()));
+  if (file.read(&length, sizeof(length)) != sizeof(length)) {
+    throw IoError(path, "truncated: it has no header");
   }
-  const auto* text = reinterpret_cast<const char*>(bytes.data()) + sizeof(length);
-  const json header = parse_header(path, text, text + length);
-  const uint8_t* data = bytes.data() + sizeof(length) + length;
-  const uint64_t data_bytes = bytes.size() - sizeof(length) - length;
+  if (length > kMaxHeader || size < sizeof(length) || length > size - sizeof(length)) {
+    throw IoError(path, absl::StrCat("its header claims ", length, " bytes of ", size));
+  }
+  std::vector<uint8_t> text;
+  file.read_exactly(length, &text);
+  const auto* begin = reinterpret_cast<const char*>(text.data());
+  const json header = parse_header(path, begin, begin + length);
+  const uint64_t data_bytes = size - sizeof(length) - length;
 
   SafeTensors out;
   std::vector<Entry> entries;
@@ -198,17 +225,25 @@ SafeTensors read_safetensors(const std::string& path) {
     }
     entries.push_back(parse_entry(path, name, value, data_bytes));
   }
-  require_cover(path, entries, data_bytes);
+  require_cover(path, &entries, data_bytes);
   for (const Entry& e : entries) {
     Array a = Array::empty(e.dtype, e.shape);
-    if (e.end != e.begin) std::memcpy(a.raw(), data + e.begin, e.end - e.begin);
+    if (file.read(a.raw(), bytes_of(a)) != bytes_of(a)) {
+      throw IoError(path, absl::StrCat("truncated in tensor '", e.name, "'"));
+    }
+    if (e.dtype == kBool) normalize_bools(a);
     out.tensors[e.name] = Tensor(std::move(a));
   }
   return out;
 }
 
 void save(const nn::Module& module, const std::string& path) {
-  write_safetensors(path, {module.state_dict(), {{"format", "ebb"}}});
+  SafeTensors contents{{}, {{"format", "ebb"}}};
+  for (const auto& [name, p] : module.named_parameters()) {
+    contents.tensors[name] = Tensor(p.tensor().array());
+  }
+  for (const auto& [name, b] : module.named_buffers()) contents.tensors[name] = b.detach();
+  write_safetensors(path, contents);
 }
 
 void load(nn::Module& module, const std::string& path, bool strict) {

@@ -19,12 +19,13 @@ struct SafeTensors {
 };
 
 /// Writes a file whole or not at all: whoever reads the path finds the old one or the new one, even
-/// if this process is killed. Throws IoError.
+/// if this process is killed. Throws IoError, and ValueError on a tensor that is undefined or named
+/// __metadata__ and on a name or note that is not UTF-8.
 void write_safetensors(const std::string& path, const SafeTensors& contents);
 
 /// Reads a file. All element types of Ebb are known; others, and anything that is not a whole and
 /// consistent file, are an IoError that says what is wrong. Takes no more memory than the file is
-/// long, plus its tensors.
+/// long. In a bool tensor any byte but 0 is read as true.
 SafeTensors read_safetensors(const std::string& path);
 
 /// Stores the parameters and buffers of a module.

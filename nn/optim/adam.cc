@@ -45,9 +45,10 @@ class AdamRule final : public detail::RuleOf<Options> {
   }
   bool uses_state(int i) const override { return i < 2 || options.amsgrad; }
 
-  void begin(int64_t step, bool) override {
+  void begin(int64_t step, bool fresh) override {
     const Options& o = options;
     const auto t = static_cast<double>(step);
+    late_state_ = fresh && step > 1;
     step_.decay = kDecoupled ? 1 - o.lr * o.weight_decay : 1;
     step_.l2 = kDecoupled ? 0 : o.weight_decay;
     step_.sign = o.maximize ? -1 : 1;
@@ -65,7 +66,10 @@ class AdamRule final : public detail::RuleOf<Options> {
     });
   }
   detail::Idle idle() const override {
-    const bool nonlinear = step_.l2 != 0 || step_.decay < 0.5 || step_.b1 == 0 || step_.b2 == 0;
+    // The record relies on v_max >= v, which one whole step brings about where AMSGrad was only now
+    // asked for.
+    const bool nonlinear =
+        step_.l2 != 0 || step_.decay < 0.5 || step_.b1 == 0 || step_.b2 == 0 || late_state_;
     return nonlinear ? detail::Idle::kNonlinear : detail::Idle::kValue;
   }
 
@@ -86,6 +90,7 @@ class AdamRule final : public detail::RuleOf<Options> {
   }
 
   kernels::AdamStep step_{};
+  bool late_state_ = false;
 };
 
 }  // namespace

@@ -260,6 +260,23 @@ int64_t automatic_zoom(double numbers_wide) {
       static_cast<int64_t>(static_cast<double>(kUsualWidth) / std::max(numbers_wide, 1.0)), 1, 16);
 }
 
+// For a picture about 1.5 times as wide as high, and a last row as full as may be.
+int64_t automatic_columns(int64_t tiles, int64_t height, int64_t width) {
+  const double aspect = 1.5 * static_cast<double>(height) / static_cast<double>(width);
+  const double ideal = std::sqrt(static_cast<double>(tiles) * aspect);
+  const auto rounded = [tiles](double v) {
+    return std::clamp<int64_t>(std::llround(v), 1, std::max<int64_t>(tiles, 1));
+  };
+  int64_t best = rounded(ideal);
+  const auto unused = [tiles](int64_t columns) { return (columns - tiles % columns) % columns; };
+  for (int64_t c = rounded(0.75 * ideal); c <= rounded(1.4 * ideal); ++c) {
+    const bool nearer =
+        std::abs(static_cast<double>(c) - ideal) < std::abs(static_cast<double>(best) - ideal);
+    if (unused(c) < unused(best) || (unused(c) == unused(best) && nearer)) best = c;
+  }
+  return best;
+}
+
 double title_room(const std::string& title) { return title.empty() ? 0 : 1.9 * kTitleFont; }
 
 void draw_title(Canvas* canvas, double x, const std::string& title) {
@@ -281,13 +298,8 @@ io::Image mosaic(Span<const double> values, int64_t height, int64_t width,
                                   " and gap=", options.gap, " must not be negative"));
   }
   const int64_t size = height * width, tiles = static_cast<int64_t>(values.size()) / size;
-  int64_t columns = options.columns;
-  if (columns == 0) {
-    // A picture about 1.5 times as wide as high.
-    const double aspect = 1.5 * static_cast<double>(height) / static_cast<double>(width);
-    columns = std::clamp<int64_t>(std::llround(std::sqrt(static_cast<double>(tiles) * aspect)), 1,
-                                  std::max<int64_t>(tiles, 1));
-  }
+  const int64_t columns =
+      options.columns > 0 ? options.columns : automatic_columns(tiles, height, width);
   const int64_t rows = std::max<int64_t>((tiles + columns - 1) / columns, 1);
   const int64_t zoom =
       options.zoom > 0 ? options.zoom

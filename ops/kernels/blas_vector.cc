@@ -151,8 +151,9 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
                              const T* x, T beta, T* y) {
-  if constexpr (kLanes < D >> 4) {
-    if (n <= kLanes<D> / 2) {
+  constexpr size_t kN = kLanes<D>;
+  if constexpr (kN > 4) {
+    if (n <= kN / 2) {
       return dot_all_rows(hn::Half<D>(), m, n, alpha, a, lda, x, beta, y);
     }
   }

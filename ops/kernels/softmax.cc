@@ -93,8 +93,9 @@ HWY_INLINE void fill_nan(D d, T* out, size_t n) {
 
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void softmax_of(D d, const T* x, T* out, size_t n) {
-  if constexpr (kLanes < D >> 4) {
-    if (n <= kLanes<D> / 2) return softmax_of(hn::Half<D>(), x, out, n);
+  constexpr size_t kN = kLanes<D>;
+  if constexpr (kN > 4) {
+    if (n <= kN / 2) return softmax_of(hn::Half<D>(), x, out, n);
   }
   const T max = max_of(d, x, n);
   if (!std::isfinite(max)) return fill_nan(d, out, n);
@@ -110,8 +111,9 @@ void softmax(const T* x, T* out, size_t n) {
 
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void log_softmax_of(D d, const T* x, T* out, size_t n) {
-  if constexpr (kLanes < D >> 4) {
-    if (n <= kLanes<D> / 2) return log_softmax_of(hn::Half<D>(), x, out, n);
+  constexpr size_t kN = kLanes<D>;
+  if constexpr (kN > 4) {
+    if (n <= kN / 2) return log_softmax_of(hn::Half<D>(), x, out, n);
   }
   const T max = max_of(d, x, n);
   if (!std::isfinite(max)) return fill_nan(d, out, n);

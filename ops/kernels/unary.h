@@ -20,7 +20,7 @@ namespace ebb::kernels {
 //        is larger: the function magnifies the rounding of its own argument.
 //
 // A derivative is within 6 ulp of itself; but where it is a difference that may cancel (of tanh,
-// sigmoid, expm1, silu, mish, gelu), within 6 ulp of 1.
+// sigmoid, expm1, silu, mish, gelu) or (c) applies, within 6 ulp of 1.
 //
 // A NaN gives NaN, but x^0 = 1; +-infinity gives the limit. Where f has a kink, the derivative is
 // PyTorch's choice, noted here. Softshrink's and Hardshrink's a is not negative.
@@ -57,17 +57,17 @@ namespace ebb::kernels {
   OP(Exp2,       kOutput,  1.1, 1.2) /* 2^x */                                                     \
   OP(Expm1,      kOutput,  1.8, 1.7) /* e^x - 1 */                                                 \
   OP(Log,        kInput,   0.9, 1)   /* ln(x) */                                                   \
-  OP(Log1p,      kInput,   0.9, 1)   /* ln(1 + x) */                                               \
+  OP(Log1p,      kInput,   1,   1)   /* ln(1 + x) */                                               \
   OP(Tanh,       kOutput,  1.5, 1.5)                                                               \
-  OP(Sigmoid,    kOutput,  1.8, 1.9) /* 1 / (1 + e^-x) */                                          \
-  OP(LogSigmoid, kInput,   1.8, 1.8) /* -ln(1 + e^-x) */                                           \
-  OP(Softplus,   kInput,   1.9, 1.8) /* ln(1 + e^(a x)) / a; x where a x > b */                    \
+  OP(Sigmoid,    kOutput,  1.9, 1.9) /* 1 / (1 + e^-x) */                                          \
+  OP(LogSigmoid, kInput,   1.9, 1.8) /* -ln(1 + e^-x) */                                           \
+  OP(Softplus,   kInput,   2.5, 2.4) /* ln(1 + e^(a x)) / a; x where a x > b; (c) if a != 1 */     \
   OP(Silu,       kInput,   2.8, 2.8) /* x sigmoid(x) */                                            \
   OP(Mish,       kInput,   4,   4.3) /* x tanh(ln(1 + e^x)): D. Misra, 2019 */                     \
-  OP(Elu,        kInput,   1,   1.1) /* x > 0 ? x : a (e^x - 1); f'(0) = a */                      \
+  OP(Elu,        kInput,   1.7, 1.7) /* x > 0 ? x : a (e^x - 1); f'(0) = a */                      \
   OP(Selu,       kInput,   2,   1.9) /* elu, scaled: G. Klambauer et al., 2017; f'(0) = 1.758 */   \
-  OP(Erf,        kInput,   1.5, 1.5) /* 2 / sqrt(pi) times the integral of e^(-t^2) to x */        \
-  OP(Gelu,       kInput,   3.9, 4.3) /* x Phi(x), Phi the normal distribution's */                 \
+  OP(Erf,        kInput,   1.7, 1.5) /* 2 / sqrt(pi) times the integral of e^(-t^2) to x */        \
+  OP(Gelu,       kInput,   4.3, 4.3) /* x Phi(x), Phi the normal distribution's */                 \
   OP(GeluTanh,   kInput,   3,   3.3) /* x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (c) */
 
 // Functions whose float32 form computes in double: unary_double.cc.

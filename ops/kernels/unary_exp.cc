@@ -152,7 +152,7 @@ struct Mish {
   static HWY_INLINE void fraction(D d, V x, V w, V& top, V& bottom) {
     const V two = Set(d, 2);
     const auto negative = Lt(x, Zero(d));
-    top = IfThenElse(negative, Mul(w, Add(w, two)), MulAdd(w, two, Set(d, 1)));
+    top = IfThenElse(negative, MulAdd(w, w, Add(w, w)), MulAdd(w, two, Set(d, 1)));
     bottom = Add(top, IfThenElse(negative, two, Mul(Mul(w, w), two)));
   }
   template <class D, class V, class P>

@@ -17,7 +17,7 @@ struct Net : ebb::nn::Module {
 TEST(Api, AModelOneSampleAtATime) {
   ebb::manual_seed(1);
   Net net;
-  ebb::optim::SGD sgd(net.parameters(), {.lr = 0.01, .momentum = 0.9});
+  ebb::optim::SGD sgd(net.parameters(), {.lr = 0.001, .momentum = 0.9});
   auto images = ebb::data::idx(EBB_EXAMPLE_DATA_DIR, ebb::data::Split::kTrain);
   for (const auto& [image, label] : ebb::train::progress(images.shuffled())) {
     ebb::Tensor loss = cross_entropy(net(image.flatten()), label);

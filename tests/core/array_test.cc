@@ -111,7 +111,8 @@ TEST(Array, CopiesShareAndMovesLeaveNothing) {
   const Array c = std::move(b);
   EXPECT_FALSE(b.defined());  // NOLINT(bugprone-use-after-move)
   EXPECT_FALSE(a.is_unique());
-  a = a;  // NOLINT
+  const Array& same = a;
+  a = same;
   EXPECT_TRUE(a.defined());
   a = Array();
   EXPECT_TRUE(c.is_unique());

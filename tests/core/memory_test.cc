@@ -237,8 +237,16 @@ TEST(CountsThread, UniqueOnlyForTheOnlyHolder) {
 
 // References go round between threads at random; no count may be lost.
 TEST(CountsThread, RandomExchange) {
-  const int64_t before = live();
   constexpr int kThreads = 4;
+  // What dead threads' heaps still have queued is drained by whoever adopts them.
+  const auto drain = [] {
+    for (int t = 0; t < kThreads; ++t) {
+      std::thread([] { release_cached_memory(); }).join();
+    }
+    release_cached_memory();
+  };
+  drain();
+  const int64_t before = live();
   constexpr int kSlots = 32;
   {
     struct Slot {
@@ -273,11 +281,7 @@ TEST(CountsThread, RandomExchange) {
     for (std::thread& t : threads) t.join();
     EXPECT_EQ(wrong, 0);
   }
-  // What dead threads' heaps still have queued is drained by whoever adopts them.
-  for (int t = 0; t < kThreads; ++t) {
-    std::thread([] { release_cached_memory(); }).join();
-  }
-  release_cached_memory();
+  drain();
   EXPECT_EQ(live(), before);
 }
 

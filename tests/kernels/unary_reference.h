@@ -20,7 +20,7 @@ struct UnaryReference {
   // The derivative's error is measured in ulp of max(|f'|, derivative_scale): 1 where it is a
   // difference of terms of this size.
   double derivative_scale = 0;
-  // Whether an error of the argument counts; note (c) of unary.h.
+  // Whether a rounding of the argument counts; note (c) of unary.h. Not if it is multiplied by 1.
   bool magnifies = false;
 };
 
@@ -129,7 +129,9 @@ inline UnaryReference unary_reference(Unary op) {
     case Unary::kSoftplus:
       return {EBB_REF(a * x > b ? x : std::log1p(std::exp(a * x)) / a),
               EBB_REF(a * x > b ? 1 : sigmoid(a * x)),
-              {{1, 20}, {2, 20}, {0.5, 5}}};
+              {{1, 20}, {3, 20}, {0.5, 5}},
+              0,
+              true};
     case Unary::kSilu:
       return {EBB_REF(times(x, sigmoid(x))),
               EBB_REF(sigmoid(x) + times(x, sigmoid(x) * sigmoid(-x))),
@@ -144,7 +146,7 @@ inline UnaryReference unary_reference(Unary op) {
     case Unary::kElu:
       return {EBB_REF(x > 0 ? x : a * std::expm1(x)),
               EBB_REF(x > 0 ? 1 : a * std::exp(x)),
-              {{1, 0}, {0.5, 0}, {-2, 0}}};
+              {{1, 0}, {0.7, 0}, {-2, 0}}};
     case Unary::kSelu:
       return {EBB_REF(kSeluScale * (x > 0 ? x : kSeluAlpha * std::expm1(x))),
               EBB_REF(kSeluScale * (x > 0 ? 1 : kSeluAlpha * std::exp(x)))};

@@ -46,7 +46,7 @@ TEST(Dataset, TakesChoosesAndMaps) {
   EXPECT_EQ(squares(3).map([](int64_t i) { return 0.5 * static_cast<double>(i); })[2], 2.0);
 }
 
-TEST(Idx, ReadsTheEmbeddedImages) {
+TEST(IdxDataset, ReadsTheEmbeddedImages) {
   const auto train = data::idx(EBB_EXAMPLE_DATA_DIR, data::Split::kTrain);
   const auto test = data::idx(EBB_EXAMPLE_DATA_DIR, data::Split::kTest);
   EXPECT_EQ(train.size(), 2500);
@@ -61,14 +61,14 @@ TEST(Idx, ReadsTheEmbeddedImages) {
   EXPECT_EQ(classes, std::vector<int>(10, 50));
 }
 
-TEST(Idx, FindsNamedSetsAndReportsWhatIsMissing) {
+TEST(IdxDataset, FindsNamedSetsAndReportsWhatIsMissing) {
   ASSERT_EQ(setenv("EBB_DATA", EBB_EXAMPLE_DATA_DIR "/..", 1), 0);
   EXPECT_EQ(data::idx("data", data::Split::kTest).size(), 500);
   ASSERT_EQ(unsetenv("EBB_DATA"), 0);
   EXPECT_THROW(data::idx("no-such-set", data::Split::kTest), IoError);
 }
 
-TEST(Idx, PartnersMustFit) {
+TEST(IdxDataset, PartnersMustFit) {
   const testing::TempDir dir;
   const std::vector<uint8_t> image = {0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 7};
   const std::vector<uint8_t> labels = {0, 0, 8, 1, 0, 0, 0, 2, 1, 2};

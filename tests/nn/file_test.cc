@@ -37,6 +37,7 @@ std::string slurp(const std::string& path) {
 }
 
 void spit(const std::string& path, const std::string& text) {
+  std::remove(path.c_str());  // some file systems flush a file that is overwritten
   std::ofstream(path, std::ios::binary) << text;
 }
 
@@ -343,7 +344,7 @@ TEST(ReadGzip, StopsADecompressionBomb) {
 TEST(ReadGzip, EveryTruncationAndEveryFlippedBitIsAnErrorOrHarmless) {
   testing::TempDir dir;
   const std::string path = dir.file("a.gz");
-  const std::string text = random_text(500), good = gzip(text);
+  const std::string text = random_text(100), good = gzip(text);
   for (size_t n = 2; n < good.size(); ++n) {
     spit(path, good.substr(0, n));
     EXPECT_THAT(cause_of(path, [&] { read_gzip(path); }), HasSubstr("gzip stream")) << n;

@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -38,6 +39,7 @@ Bytes operator+(Bytes a, const Bytes& b) {
 class Idx : public ::testing::Test {
  protected:
   IdxArray read(const Bytes& bytes, size_t max_bytes = io::kDefaultMaxBytes) {
+    std::remove(path_.c_str());  // some file systems flush a file that is overwritten
     std::ofstream(path_, std::ios::binary)
         .write(reinterpret_cast<const char*>(bytes.data()),
                static_cast<std::streamsize>(bytes.size()));
@@ -152,7 +154,7 @@ TEST_F(Idx, MutatedFilesGiveAnErrorOrAWholeArray) {
   Generator g(3, "mutations");
   const Bytes good = header(0x0B, {3, 2, 2}) + Bytes(24, 5);
   int valid = 0, errors = 0;
-  for (int trial = 0; trial < 3000; ++trial) {
+  for (int trial = 0; trial < 1500; ++trial) {
     Bytes bad = good;
     switch (g.uniform_int(3)) {
       case 0:
@@ -178,8 +180,8 @@ TEST_F(Idx, MutatedFilesGiveAnErrorOrAWholeArray) {
       ++errors;
     }
   }
-  EXPECT_GT(valid, 100);
-  EXPECT_GT(errors, 1000);
+  EXPECT_GT(valid, 50);
+  EXPECT_GT(errors, 700);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ebb/core/error.h"
@@ -378,6 +379,14 @@ TEST(Mosaic, PutsTilesInTheirPlaces) {
   const io::Image zoomed = mosaic(values, 2, 3, {.columns = 2, .zoom = 3, .gap = 4});
   EXPECT_EQ(zoomed.width, 2 * kMargin + 2 * 9 + 4);
   EXPECT_EQ(pixel(zoomed, kMargin + 8, kMargin + 5), pixel(image, kMargin + 2, kMargin + 1));
+}
+
+TEST(Mosaic, ChoosesColumnsThatFillTheLastRow) {
+  for (auto [tiles, columns] : {std::pair{64, 8}, {60, 10}, {100, 10}, {1, 1}, {7, 4}, {0, 1}}) {
+    const io::Image image =
+        mosaic(std::vector<double>(static_cast<size_t>(tiles) * 4), 2, 2, {.zoom = 1, .gap = 0});
+    EXPECT_EQ(image.width, 2 * kMargin + 2 * columns) << tiles;
+  }
 }
 
 TEST(Mosaic, ScalesEachTileOnItsOwn) {

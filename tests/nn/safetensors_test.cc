@@ -16,11 +16,11 @@ using testing::TempDir;
 
 // A file with this header and that many bytes of data.
 std::vector<uint8_t> file_of(const std::string& header, size_t data) {
-  std::vector<uint8_t> bytes(8);
+  constexpr size_t kLength = 8;
+  std::vector<uint8_t> bytes(kLength + header.size() + data);
   const uint64_t length = header.size();
-  std::memcpy(bytes.data(), &length, 8);
-  bytes.insert(bytes.end(), header.begin(), header.end());
-  bytes.resize(bytes.size() + data);
+  std::memcpy(bytes.data(), &length, kLength);
+  std::memcpy(bytes.data() + kLength, header.data(), header.size());
   return bytes;
 }
 

@@ -105,56 +105,69 @@ const Case kCases[] = {
     {{6}, {0}, {{9}}, {9}, 0},
 };
 
-const RegisterSamples kIndex{"index", [] {
-  OpSamples s{.op = "index"};
-  for (const Case& c : kCases) {
-    std::vector<Tensor> in{normal(c.x)};
-    for (Tensor& t : c.make_ids()) in.push_back(t);
-    s.samples.push_back(sample(
-        c.name(), in,
-        [c](Span<const Tensor> x) {
-          const auto items = c.with_gaps(x.subspan(1));
-          return index(x[0], std::vector<IndexItem>(items.begin(), items.end()));
-        },
-        [c](Span<const RefArray> x) {
-          return testing::ref_of(c.result(), [&](const Position& at) {
-            return element(x[0], c.place(at, x.subspan(1)));
-          });
-        }));
-  }
-  const Tensor x = normal({3, 4});
-  s.errors = {
-      error_sample<IndexError>("index", {x, indices({0, 1}), indices({0, 4})},
-                               [](const Tensor& t, const Tensor& i, const Tensor& j) {
-                                 return index(t, {i, j});
-                               },
-                               "index: index 4 is outside [-4, 4) of axis 1 of x [3,4]"),
-      error_sample<ShapeError>("broadcast", {x, indices({0, 1}), indices({0, 1, 2})},
-                               [](const Tensor& t, const Tensor& i, const Tensor& j) {
-                                 return index(t, {i, j});
-                               },
-                               "index: indices are [2], [3]; they do not broadcast to one shape"),
-      error_sample<IndexError>("too many", {x, indices({0})},
-                               [](const Tensor& t, const Tensor& i) { return index(t, {0, 0, i}); },
-                               "index: x is [3,4], 3 axes are indexed"),
-      error_sample<DTypeError>("type", {x, normal({2})},
-                               [](const Tensor& t, const Tensor& i) { return index(t, {i}); },
-                               "index: indices are float64[2]; they must be int64 or int32"),
-      error_sample<IndexError>("mask", {x, booleans({4})},
-                               [](const Tensor& t, const Tensor& m) { return index(t, {m}); },
-                               "index: mask [4] does not fit axes 0 to 0 of x [3,4]"),
-      error_sample<IndexError>("scalar mask", {x, booleans({})},
-                               [](const Tensor& t, const Tensor& m) { return index(t, {m}); },
-                               "index: a mask is a scalar"),
-      error_sample<IndexError>("ellipsis twice", {x},
-                               [](const Tensor& t) { return index(t, {Ellipsis(), Ellipsis()}); },
-                               "index: there is more than one Ellipsis"),
-      error_sample<ShapeError>("rank", {normal({1, 1, 1, 1, 1, 1, 1, 1}), integers({1, 1}, 0, 0)},
-                               [](const Tensor& t, const Tensor& i) { return index(t, {i}); },
-                               "index: x is [1,1,1,1,1,1,1,1], the indices [1,1]; the result would"),
-  };
-  return s;
-}};
+const RegisterSamples kIndex{
+    "index", [] {
+      OpSamples s{.op = "index"};
+      for (const Case& c : kCases) {
+        std::vector<Tensor> in{normal(c.x)};
+        for (Tensor& t : c.make_ids()) in.push_back(t);
+        s.samples.push_back(sample(
+            c.name(), in,
+            [c](Span<const Tensor> x) {
+              const auto items = c.with_gaps(x.subspan(1));
+              return index(x[0], std::vector<IndexItem>(items.begin(), items.end()));
+            },
+            [c](Span<const RefArray> x) {
+              return testing::ref_of(c.result(), [&](const Position& at) {
+                return element(x[0], c.place(at, x.subspan(1)));
+              });
+            }));
+      }
+      const Tensor x = normal({3, 4});
+      s.errors = {
+          error_sample<IndexError>(
+              "index", {x, indices({0, 1}), indices({0, 4})},
+              [](const Tensor& t, const Tensor& i, const Tensor& j) {
+                return index(t, {i, j});
+              },
+              "index: index 4 is outside [-4, 4) of axis 1 of x [3,4]"),
+          error_sample<ShapeError>(
+              "broadcast", {x, indices({0, 1}), indices({0, 1, 2})},
+              [](const Tensor& t, const Tensor& i, const Tensor& j) {
+                return index(t, {i, j});
+              },
+              "index: indices are [2], [3]; they do not broadcast to one shape"),
+          error_sample<IndexError>(
+              "too many", {x, indices({0})},
+              [](const Tensor& t, const Tensor& i) {
+                return index(t, {0, 0, i});
+              },
+              "index: x is [3,4], 3 axes are indexed"),
+          error_sample<DTypeError>(
+              "type", {x, normal({2})},
+              [](const Tensor& t, const Tensor& i) { return index(t, {i}); },
+              "index: indices are float64[2]; they must be int64 or int32"),
+          error_sample<IndexError>(
+              "mask", {x, booleans({4})},
+              [](const Tensor& t, const Tensor& m) { return index(t, {m}); },
+              "index: mask [4] does not fit axes 0 to 0 of x [3,4]"),
+          error_sample<IndexError>(
+              "scalar mask", {x, booleans({})},
+              [](const Tensor& t, const Tensor& m) { return index(t, {m}); },
+              "index: a mask is a scalar"),
+          error_sample<IndexError>(
+              "ellipsis twice", {x},
+              [](const Tensor& t) {
+                return index(t, {Ellipsis(), Ellipsis()});
+              },
+              "index: there is more than one Ellipsis"),
+          error_sample<ShapeError>(
+              "rank", {normal({1, 1, 1, 1, 1, 1, 1, 1}), integers({1, 1}, 0, 0)},
+              [](const Tensor& t, const Tensor& i) { return index(t, {i}); },
+              "index: x is [1,1,1,1,1,1,1,1], the indices [1,1]; the result would"),
+      };
+      return s;
+    }};
 
 template <class Op>
 RefArray put(const Case& c, Span<const RefArray> x, Op op) {
@@ -170,52 +183,55 @@ RefArray put(const Case& c, Span<const RefArray> x, Op op) {
   return y;
 }
 
-const RegisterSamples kIndexPut{"index_put", [] {
-  OpSamples s{.op = "index_put"};
-  for (const Case& c : kCases) {
-    for (const bool accumulate : {false, true}) {
-      for (const Shape& values : {c.result(), Shape{}, Shape{1}}) {
-        if (values.rank() > c.result().rank()) continue;
-        std::vector<Tensor> in{normal(c.x), normal(values)};
-        for (Tensor& t : c.make_ids()) in.push_back(t);
-        s.samples.push_back(sample(
-            absl::StrCat(c.name(), " ", values.str(), accumulate ? " add" : ""), in,
-            [=](Span<const Tensor> x) {
-              return index_put(x[0], c.with_gaps(x.subspan(2)), x[1], accumulate);
-            },
-            [=](Span<const RefArray> x) {
-              return put(c, x, [=](double& y, double v) { y = accumulate ? y + v : v; });
-            }));
+const RegisterSamples kIndexPut{
+    "index_put", [] {
+      OpSamples s{.op = "index_put"};
+      for (const Case& c : kCases) {
+        for (const bool accumulate : {false, true}) {
+          for (const Shape& values : {c.result(), Shape{}, Shape{1}}) {
+            if (values.rank() > c.result().rank()) continue;
+            std::vector<Tensor> in{normal(c.x), normal(values)};
+            for (Tensor& t : c.make_ids()) in.push_back(t);
+            s.samples.push_back(sample(
+                absl::StrCat(c.name(), " ", values.str(), accumulate ? " add" : ""), in,
+                [=](Span<const Tensor> x) {
+                  return index_put(x[0], c.with_gaps(x.subspan(2)), x[1], accumulate);
+                },
+                [=](Span<const RefArray> x) {
+                  return put(c, x, [=](double& y, double v) { y = accumulate ? y + v : v; });
+                }));
+          }
+        }
       }
-    }
-  }
-  const Tensor x = normal({3, 4});
-  const auto call = [](const Tensor& t, const Tensor& v, const Tensor& i) {
-    return index_put(t, {i}, v, true);
-  };
-  s.errors = {
-      error_sample<ShapeError>("values", {x, normal({3}), indices({0, 1})}, call,
-                               "index_put: x is [3,4], values are [3]; they must broadcast to [2,4]"),
-      error_sample<DTypeError>("type", {x, integers({4}, 0, 1), indices({0})}, call,
-                               "index_put: x is float64[3,4], values are int64[4]"),
-      error_sample<IndexError>("index", {x, normal({4}), indices({-4})}, call,
-                               "index_put: index -4 is outside [-3, 3) of axis 0"),
-      error_sample<IndexError>("too many", {x, normal({4}), booleans({3, 4, 1})}, call,
-                               "index_put: x is [3,4], 3 axes are indexed"),
-      error_sample<ValueError>("none", {x, normal({4}), indices({0})},
-                               [](const Tensor& t, const Tensor& v, const Tensor&) {
-                                 return index_put(t, {Tensor()}, v);
-                               },
-                               "index_put: no index tensor is given"),
-      error_sample<DTypeError>("half", {x, normal({4}), indices({0})},
-                               [](const Tensor& t, const Tensor& v, const Tensor& i) {
-                                 return index_put(t.detach().to(kFloat16), {i},
-                                                  v.detach().to(kFloat16), true);
-                               },
-                               "index_put: x is float16[3,4]"),
-  };
-  return s;
-}};
+      const Tensor x = normal({3, 4});
+      const auto call = [](const Tensor& t, const Tensor& v, const Tensor& i) {
+        return index_put(t, {i}, v, true);
+      };
+      s.errors = {
+          error_sample<ShapeError>(
+              "values", {x, normal({3}), indices({0, 1})}, call,
+              "index_put: x is [3,4], values are [3]; they must broadcast to [2,4]"),
+          error_sample<DTypeError>("type", {x, integers({4}, 0, 1), indices({0})}, call,
+                                   "index_put: x is float64[3,4], values are int64[4]"),
+          error_sample<IndexError>("index", {x, normal({4}), indices({-4})}, call,
+                                   "index_put: index -4 is outside [-3, 3) of axis 0"),
+          error_sample<IndexError>("too many", {x, normal({4}), booleans({3, 4, 1})}, call,
+                                   "index_put: x is [3,4], 3 axes are indexed"),
+          error_sample<ValueError>(
+              "none", {x, normal({4}), indices({0})},
+              [](const Tensor& t, const Tensor& v, const Tensor&) {
+                return index_put(t, {Tensor()}, v);
+              },
+              "index_put: no index tensor is given"),
+          error_sample<DTypeError>(
+              "half", {x, normal({4}), indices({0})},
+              [](const Tensor& t, const Tensor& v, const Tensor& i) {
+                return index_put(t.detach().to(kFloat16), {i}, v.detach().to(kFloat16), true);
+              },
+              "index_put: x is float16[3,4]"),
+      };
+      return s;
+    }};
 
 // Elements of x at which the mask, on its first axes, is true.
 std::vector<double> selected(const RefArray& x, const RefArray& mask) {
@@ -233,119 +249,131 @@ struct MaskCase {
 const MaskCase kMasks[] = {{{3, 4}, {3, 4}}, {{5, 3}, {5}}, {{2, 3, 4}, {2, 3}}, {{6}, {6}},
                            {{}, {}},         {{2, 3}, {}},  {{0, 3}, {0}},       {{3, 0}, {3, 0}}};
 
-const RegisterSamples kMaskedSelect{"masked_select", [] {
-  OpSamples s{.op = "masked_select"};
-  const auto add = [&](const std::string& name, const Shape& shape, const Tensor& mask) {
-    s.samples.push_back(sample(
-        name, {normal(shape), mask},
-        [](const Tensor& x, const Tensor& m) { return masked_select(x, m); },
-        [](const RefArray& x, const RefArray& m) {
-          const auto count = static_cast<int64_t>(std::count(m.v.begin(), m.v.end(), 1.0));
-          Shape out{count};
-          for (int i = m.shape.rank(); i < x.shape.rank(); ++i) out.push_back(x.shape[i]);
-          return RefArray(out, selected(x, m));
-        }));
-  };
-  for (const auto& [x, mask] : kMasks) {
-    add(absl::StrCat(x.str(), " ", mask.str()), x, booleans(mask));
-  }
-  add("all", {3, 2}, testing::tensor({3}, {1, 1, 1}).to(kBool));
-  add("none", {3, 2}, testing::tensor({3}, {0, 0, 0}).to(kBool));
-  const auto call = [](const Tensor& x, const Tensor& m) { return masked_select(x, m); };
-  s.errors = {
-      error_sample<ShapeError>("sizes", {normal({3, 4}), booleans({4})}, call,
-                               "masked_select: x is [3,4], mask is [4]; it must have the sizes of "
-                               "x's first axes"),
-      error_sample<ShapeError>("rank", {normal({3}), booleans({3, 1})}, call,
-                               "masked_select: x is [3], mask is [3,1]"),
-      error_sample<DTypeError>("type", {normal({3}), indices({1, 0, 1})}, call,
-                               "masked_select: mask is int64[3]; it must be bool"),
-  };
-  return s;
-}};
-
-const RegisterSamples kMaskedScatter{"masked_scatter", [] {
-  OpSamples s{.op = "masked_scatter"};
-  for (const auto& [shape, mask_shape] : kMasks) {
-    const Tensor mask = booleans(mask_shape);
-    const Tensor x = normal(shape);
-    s.samples.push_back(sample(
-        absl::StrCat(shape.str(), " ", mask_shape.str()),
-        {x, mask, normal(masked_select(x, mask).shape())},
-        [](const Tensor& t, const Tensor& m, const Tensor& src) {
-          return masked_scatter(t, m, src);
-        },
-        [](const RefArray& t, const RefArray& m, const RefArray& src) {
-          RefArray y = t;
-          const size_t inner = m.v.empty() ? 0 : t.v.size() / m.v.size();
-          size_t next = 0;
-          for (size_t k = 0; k < y.v.size(); ++k) {
-            if (m.v[k / inner] != 0) y.v[k] = src.v[next++];
-          }
-          return y;
-        }));
-  }
-  const auto call = [](const Tensor& x, const Tensor& m, const Tensor& src) {
-    return masked_scatter(x, m, src);
-  };
-  const Tensor mask = testing::tensor({3}, {1, 0, 1}).to(kBool);
-  s.errors = {
-      error_sample<ShapeError>("src", {normal({3, 4}), mask, normal({3, 4})}, call,
-                               "masked_scatter: x is [3,4], mask is [3] with 2 true elements, src "
-                               "is [3,4]; it must be [2,4]"),
-      error_sample<DTypeError>("type", {normal({3}), mask, integers({2}, 0, 1)}, call,
-                               "masked_scatter: x is float64[3], src is int64[2]"),
-  };
-  return s;
-}};
-
-const RegisterSamples kMaskedFill{"masked_fill", [] {
-  OpSamples s{.op = "masked_fill"};
-  const std::pair<Shape, Shape> shapes[] = {{{3, 4}, {3, 4}}, {{3, 4}, {4}},   {{3, 1}, {1, 4}},
-                                            {{4}, {3, 4}},    {{2, 3, 4}, {3, 1}}, {{}, {}},
-                                            {{}, {3}},        {{3}, {}},       {{0, 4}, {4}}};
-  for (const auto& [a, b] : shapes) {
-    const auto reference = [](const RefArray& x, const RefArray& m, double value) {
-      Shape out;
-      broadcast_shapes(x.shape, m.shape, &out);
-      const auto at = [&](const RefArray& r, const Position& p) {
-        Position from(p.end() - r.shape.rank(), p.end());
-        for (size_t i = 0; i < from.size(); ++i) {
-          if (r.shape[static_cast<int>(i)] == 1) from[i] = 0;
-        }
-        return element(r, from);
+const RegisterSamples kMaskedSelect{
+    "masked_select", [] {
+      OpSamples s{.op = "masked_select"};
+      const auto add = [&](const std::string& name, const Shape& shape, const Tensor& mask) {
+        s.samples.push_back(sample(
+            name, {normal(shape), mask},
+            [](const Tensor& x, const Tensor& m) { return masked_select(x, m); },
+            [](const RefArray& x, const RefArray& m) {
+              const auto count = static_cast<int64_t>(std::count(m.v.begin(), m.v.end(), 1.0));
+              Shape out{count};
+              for (int i = m.shape.rank(); i < x.shape.rank(); ++i) out.push_back(x.shape[i]);
+              return RefArray(out, selected(x, m));
+            }));
       };
-      return testing::ref_of(out, [&](const Position& p) { return at(m, p) != 0 ? value : at(x, p); });
-    };
-    s.samples.push_back(sample(
-        absl::StrCat(a.str(), " ", b.str()), {normal(a), booleans(b)},
-        [](const Tensor& x, const Tensor& m) { return x.masked_fill(m, -1.5); },
-        [reference](const RefArray& x, const RefArray& m) { return reference(x, m, -1.5); }));
-    s.samples.push_back(sample(
-        absl::StrCat(a.str(), " ", b.str(), " tensor"), {normal(a), booleans(b), normal({})},
-        [](const Tensor& x, const Tensor& m, const Tensor& v) { return masked_fill(x, m, v); },
-        [reference](const RefArray& x, const RefArray& m, const RefArray& v) {
-          return reference(x, m, v.v[0]);
-        }));
-  }
-  s.errors = {
-      error_sample<ShapeError>("shapes", {normal({3, 4}), booleans({3})},
-                               [](const Tensor& x, const Tensor& m) { return masked_fill(x, m, 0); },
-                               "masked_fill: x is [3,4], mask is [3]; sizes must be equal or 1"),
-      error_sample<DTypeError>("mask", {normal({3}), indices({0, 1, 1})},
-                               [](const Tensor& x, const Tensor& m) { return masked_fill(x, m, 0); },
-                               "masked_fill: mask is int64[3]; it must be bool"),
-      error_sample<ShapeError>(
-          "value", {normal({3}), booleans({3}), normal({1})},
-          [](const Tensor& x, const Tensor& m, const Tensor& v) { return masked_fill(x, m, v); },
-          "masked_fill: x is [3], value is [1]; it must be a scalar"),
-      error_sample<DTypeError>(
-          "value type", {normal({3}), booleans({3}), integers({}, 0, 1)},
-          [](const Tensor& x, const Tensor& m, const Tensor& v) { return masked_fill(x, m, v); },
-          "masked_fill: x is float64[3], value is int64[]"),
-  };
-  return s;
-}};
+      for (const auto& [x, mask] : kMasks) {
+        add(absl::StrCat(x.str(), " ", mask.str()), x, booleans(mask));
+      }
+      add("all", {3, 2}, testing::tensor({3}, {1, 1, 1}).to(kBool));
+      add("none", {3, 2}, testing::tensor({3}, {0, 0, 0}).to(kBool));
+      const auto call = [](const Tensor& x, const Tensor& m) { return masked_select(x, m); };
+      s.errors = {
+          error_sample<ShapeError>(
+              "sizes", {normal({3, 4}), booleans({4})}, call,
+              "masked_select: x is [3,4], mask is [4]; it must have the sizes of "
+              "x's first axes"),
+          error_sample<ShapeError>("rank", {normal({3}), booleans({3, 1})}, call,
+                                   "masked_select: x is [3], mask is [3,1]"),
+          error_sample<DTypeError>("type", {normal({3}), indices({1, 0, 1})}, call,
+                                   "masked_select: mask is int64[3]; it must be bool"),
+      };
+      return s;
+    }};
+
+const RegisterSamples kMaskedScatter{
+    "masked_scatter", [] {
+      OpSamples s{.op = "masked_scatter"};
+      for (const auto& [shape, mask_shape] : kMasks) {
+        const Tensor mask = booleans(mask_shape);
+        const Tensor x = normal(shape);
+        s.samples.push_back(sample(
+            absl::StrCat(shape.str(), " ", mask_shape.str()),
+            {x, mask, normal(masked_select(x, mask).shape())},
+            [](const Tensor& t, const Tensor& m, const Tensor& src) {
+              return masked_scatter(t, m, src);
+            },
+            [](const RefArray& t, const RefArray& m, const RefArray& src) {
+              RefArray y = t;
+              const size_t inner = m.v.empty() ? 0 : t.v.size() / m.v.size();
+              size_t next = 0;
+              for (size_t k = 0; k < y.v.size(); ++k) {
+                if (m.v[k / inner] != 0) y.v[k] = src.v[next++];
+              }
+              return y;
+            }));
+      }
+      const auto call = [](const Tensor& x, const Tensor& m, const Tensor& src) {
+        return masked_scatter(x, m, src);
+      };
+      const Tensor mask = testing::tensor({3}, {1, 0, 1}).to(kBool);
+      s.errors = {
+          error_sample<ShapeError>(
+              "src", {normal({3, 4}), mask, normal({3, 4})}, call,
+              "masked_scatter: x is [3,4], mask is [3] with 2 true elements, src "
+              "is [3,4]; it must be [2,4]"),
+          error_sample<DTypeError>("type", {normal({3}), mask, integers({2}, 0, 1)}, call,
+                                   "masked_scatter: x is float64[3], src is int64[2]"),
+      };
+      return s;
+    }};
+
+const RegisterSamples kMaskedFill{
+    "masked_fill", [] {
+      OpSamples s{.op = "masked_fill"};
+      const std::pair<Shape, Shape> shapes[] = {
+          {{3, 4}, {3, 4}}, {{3, 4}, {4}}, {{3, 1}, {1, 4}}, {{4}, {3, 4}}, {{2, 3, 4}, {3, 1}},
+          {{}, {}},         {{}, {3}},     {{3}, {}},        {{0, 4}, {4}}};
+      for (const auto& [a, b] : shapes) {
+        const auto reference = [](const RefArray& x, const RefArray& m, double value) {
+          Shape out;
+          broadcast_shapes(x.shape, m.shape, &out);
+          const auto at = [&](const RefArray& r, const Position& p) {
+            Position from(p.end() - r.shape.rank(), p.end());
+            for (size_t i = 0; i < from.size(); ++i) {
+              if (r.shape[static_cast<int>(i)] == 1) from[i] = 0;
+            }
+            return element(r, from);
+          };
+          return testing::ref_of(
+              out, [&](const Position& p) { return at(m, p) != 0 ? value : at(x, p); });
+        };
+        s.samples.push_back(sample(
+            absl::StrCat(a.str(), " ", b.str()), {normal(a), booleans(b)},
+            [](const Tensor& x, const Tensor& m) { return x.masked_fill(m, -1.5); },
+            [reference](const RefArray& x, const RefArray& m) { return reference(x, m, -1.5); }));
+        s.samples.push_back(sample(
+            absl::StrCat(a.str(), " ", b.str(), " tensor"), {normal(a), booleans(b), normal({})},
+            [](const Tensor& x, const Tensor& m, const Tensor& v) { return masked_fill(x, m, v); },
+            [reference](const RefArray& x, const RefArray& m, const RefArray& v) {
+              return reference(x, m, v.v[0]);
+            }));
+      }
+      s.errors = {
+          error_sample<ShapeError>(
+              "shapes", {normal({3, 4}), booleans({3})},
+              [](const Tensor& x, const Tensor& m) { return masked_fill(x, m, 0); },
+              "masked_fill: x is [3,4], mask is [3]; sizes must be equal or 1"),
+          error_sample<DTypeError>(
+              "mask", {normal({3}), indices({0, 1, 1})},
+              [](const Tensor& x, const Tensor& m) { return masked_fill(x, m, 0); },
+              "masked_fill: mask is int64[3]; it must be bool"),
+          error_sample<ShapeError>(
+              "value", {normal({3}), booleans({3}), normal({1})},
+              [](const Tensor& x, const Tensor& m, const Tensor& v) {
+                return masked_fill(x, m, v);
+              },
+              "masked_fill: x is [3], value is [1]; it must be a scalar"),
+          error_sample<DTypeError>(
+              "value type", {normal({3}), booleans({3}), integers({}, 0, 1)},
+              [](const Tensor& x, const Tensor& m, const Tensor& v) {
+                return masked_fill(x, m, v);
+              },
+              "masked_fill: x is float64[3], value is int64[]"),
+      };
+      return s;
+    }};
 
 TEST(IndexAdvanced, Brackets) {
   const Tensor x = counting({4, 3, 2});
@@ -396,7 +424,8 @@ TEST(IndexAdvanced, AllTypes) {
   testing::expect_same_in_all_types(x, [&](const Tensor& t) { return t.index({ids, ids}); });
   testing::expect_same_in_all_types(x, [&](const Tensor& t) { return t[m]; });
   testing::expect_same_in_all_types(x, [&](const Tensor& t) { return index_put(t, {ids}, t[1]); });
-  testing::expect_same_in_all_types(x, [&](const Tensor& t) { return masked_scatter(t, m, t.slice(0, 1)); });
+  testing::expect_same_in_all_types(
+      x, [&](const Tensor& t) { return masked_scatter(t, m, t.slice(0, 1)); });
   testing::expect_same_in_all_types(
       x, [&](const Tensor& t) { return masked_fill(t, m.unsqueeze(1), 1); });
 }

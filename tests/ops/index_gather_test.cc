@@ -45,87 +45,95 @@ struct Case {
   Tensor make_ids() const { return integers(ids, -size(), size() - 1); }
 };
 
-const Case kCases[] = {{{3, 4}, {3, 2}, 1},       {{3, 4}, {5, 4}, 0},    {{3, 4}, {2, 3}, 0},
-                       {{2, 3, 4}, {2, 5, 3}, 1}, {{2, 3, 4}, {1, 3, 6}, -1}, {{5}, {7}, 0},
-                       {{}, {}, 0},               {{4, 2}, {0, 2}, 0},    {{3, 1}, {2, 1}, 0}};
+const Case kCases[] = {
+    {{3, 4}, {3, 2}, 1},        {{3, 4}, {5, 4}, 0}, {{3, 4}, {2, 3}, 0}, {{2, 3, 4}, {2, 5, 3}, 1},
+    {{2, 3, 4}, {1, 3, 6}, -1}, {{5}, {7}, 0},       {{}, {}, 0},         {{4, 2}, {0, 2}, 0},
+    {{3, 1}, {2, 1}, 0}};
 
-const RegisterSamples kGather{"gather", [] {
-  OpSamples s{.op = "gather"};
-  for (const Case& c : kCases) {
-    s.samples.push_back(sample(
-        c.name(), {normal(c.x), c.make_ids()},
-        [c](const Tensor& x, const Tensor& i) { return x.gather(c.axis, i); },
-        [c](const RefArray& x, const RefArray& i) {
-          return testing::ref_of(
-              i.shape, [&](const Position& at) { return element(x, place(x, i, at, c.at())); });
-        }));
-  }
-  const auto call = [](const Tensor& x, const Tensor& i) { return gather(x, 1, i); };
-  const Tensor x = normal({3, 4});
-  s.errors = {
-      error_sample<IndexError>("index", {x, testing::tensor({1, 2}, {0, 4}).to(kInt64)}, call,
-                               "gather: index 4 is outside [-4, 4) of axis 1 of x [3,4]"),
-      error_sample<DTypeError>("type", {x, normal({3, 2})}, call,
-                               "gather: indices are float64[3,2]; they must be int64 or int32"),
-      error_sample<ShapeError>("rank", {x, indices({1})}, call,
-                               "gather: x is [3,4], indices are [1]; indices must have the rank"),
-      error_sample<ShapeError>("larger", {x, integers({4, 1}, 0, 1)}, call,
-                               "gather: x is [3,4], indices are [4,1]"),
-      error_sample<IndexError>(
-          "axis", {x, integers({3, 1}, 0, 1)},
-          [](const Tensor& t, const Tensor& i) { return gather(t, 2, i); },
-          "gather: axis 2 is outside [-2, 2)"),
-  };
-  s.sizes = {1, 2, 7, 33, 1025};
-  s.sized = [](int64_t n) {
-    const Case c{{3, n}, {2, 2 * n}, 1};
-    return std::vector<Sample>{sample(
-        c.name(), {normal(c.x), c.make_ids()},
-        [](const Tensor& t, const Tensor& i) { return gather(t, 1, i); },
-        [](const RefArray& t, const RefArray& i) {
-          return testing::ref_of(
-              i.shape, [&](const Position& at) { return element(t, place(t, i, at, 1)); });
-        })};
-  };
-  return s;
-}};
+const RegisterSamples kGather{
+    "gather", [] {
+      OpSamples s{.op = "gather"};
+      for (const Case& c : kCases) {
+        s.samples.push_back(sample(
+            c.name(), {normal(c.x), c.make_ids()},
+            [c](const Tensor& x, const Tensor& i) { return x.gather(c.axis, i); },
+            [c](const RefArray& x, const RefArray& i) {
+              return testing::ref_of(
+                  i.shape, [&](const Position& at) { return element(x, place(x, i, at, c.at())); });
+            }));
+      }
+      const auto call = [](const Tensor& x, const Tensor& i) { return gather(x, 1, i); };
+      const Tensor x = normal({3, 4});
+      s.errors = {
+          error_sample<IndexError>("index", {x, testing::tensor({1, 2}, {0, 4}).to(kInt64)}, call,
+                                   "gather: index 4 is outside [-4, 4) of axis 1 of x [3,4]"),
+          error_sample<DTypeError>("type", {x, normal({3, 2})}, call,
+                                   "gather: indices are float64[3,2]; they must be int64 or int32"),
+          error_sample<ShapeError>(
+              "rank", {x, indices({1})}, call,
+              "gather: x is [3,4], indices are [1]; indices must have the rank"),
+          error_sample<ShapeError>("larger", {x, integers({4, 1}, 0, 1)}, call,
+                                   "gather: x is [3,4], indices are [4,1]"),
+          error_sample<IndexError>(
+              "axis", {x, integers({3, 1}, 0, 1)},
+              [](const Tensor& t, const Tensor& i) { return gather(t, 2, i); },
+              "gather: axis 2 is outside [-2, 2)"),
+      };
+      s.sizes = {1, 2, 7, 33, 1025};
+      s.sized = [](int64_t n) {
+        const Case c{{3, n}, {2, 2 * n}, 1};
+        return std::vector<Sample>{sample(
+            c.name(), {normal(c.x), c.make_ids()},
+            [](const Tensor& t, const Tensor& i) { return gather(t, 1, i); },
+            [](const RefArray& t, const RefArray& i) {
+              return testing::ref_of(
+                  i.shape, [&](const Position& at) { return element(t, place(t, i, at, 1)); });
+            })};
+      };
+      return s;
+    }};
 
-const RegisterSamples kTakeAlong{"take_along", [] {
-  OpSamples s{.op = "take_along"};
-  const std::pair<Case, Shape> cases[] = {
-      {{{3, 4}, {3, 2}, 1}, {3, 2}},          {{{3, 4}, {1, 2}, 1}, {3, 2}},
-      {{{1, 4}, {3, 2}, 1}, {3, 2}},          {{{2, 3, 1}, {1, 5, 4}, 1}, {2, 5, 4}},
-      {{{2, 1, 3}, {2, 4, 1}, 0}, {2, 4, 3}}, {{{5}, {7}, -1}, {7}},
-      {{{}, {}, 0}, {}},                      {{{0, 3}, {1, 2}, 1}, {0, 2}},
-      {{{3, 2}, {1, 0}, 1}, {3, 0}}};
-  for (const auto& [c, out] : cases) {
-    s.samples.push_back(sample(
-        c.name(), {normal(c.x), c.make_ids()},
-        [axis = c.axis](const Tensor& x, const Tensor& i) { return take_along(x, i, axis); },
-        [at = c.at(), shape = out](const RefArray& x, const RefArray& i) {
-          return testing::ref_of(
-              shape, [&](const Position& p) { return element(x, place(x, i, p, at)); });
-        }));
-  }
-  const auto call = [](const Tensor& x, const Tensor& i) { return take_along(x, i, 1); };
-  const Tensor x = normal({3, 4});
-  s.errors = {
-      error_sample<IndexError>("index", {x, testing::tensor({1, 1}, {-5}).to(kInt64)}, call,
-                               "take_along: index -5 is outside [-4, 4) of axis 1 of x [3,4]"),
-      error_sample<ShapeError>("sizes", {x, integers({2, 1}, 0, 1)}, call,
-                               "take_along: x is [3,4], indices are [2,1]; they must have the same "
-                               "rank and broadcast in all other axes"),
-      error_sample<ShapeError>("rank", {x, indices({1})}, call,
-                               "take_along: x is [3,4], indices are [1]"),
-      error_sample<DTypeError>("type", {x, testing::booleans({3, 4})}, call,
-                               "take_along: indices are bool[3,4]"),
-      error_sample<IndexError>(
-          "axis", {x, integers({3, 1}, 0, 1)},
-          [](const Tensor& t, const Tensor& i) { return take_along(t, i, -3); },
-          "take_along: axis -3 is outside [-2, 2)"),
-  };
-  return s;
-}};
+const RegisterSamples kTakeAlong{
+    "take_along", [] {
+      OpSamples s{.op = "take_along"};
+      const std::pair<Case, Shape> cases[] = {{{{3, 4}, {3, 2}, 1}, {3, 2}},
+                                              {{{3, 4}, {1, 2}, 1}, {3, 2}},
+                                              {{{1, 4}, {3, 2}, 1}, {3, 2}},
+                                              {{{2, 3, 1}, {1, 5, 4}, 1}, {2, 5, 4}},
+                                              {{{2, 1, 3}, {2, 4, 1}, 0}, {2, 4, 3}},
+                                              {{{5}, {7}, -1}, {7}},
+                                              {{{}, {}, 0}, {}},
+                                              {{{0, 3}, {1, 2}, 1}, {0, 2}},
+                                              {{{3, 2}, {1, 0}, 1}, {3, 0}}};
+      for (const auto& [c, out] : cases) {
+        s.samples.push_back(sample(
+            c.name(), {normal(c.x), c.make_ids()},
+            [axis = c.axis](const Tensor& x, const Tensor& i) { return take_along(x, i, axis); },
+            [at = c.at(), shape = out](const RefArray& x, const RefArray& i) {
+              return testing::ref_of(
+                  shape, [&](const Position& p) { return element(x, place(x, i, p, at)); });
+            }));
+      }
+      const auto call = [](const Tensor& x, const Tensor& i) { return take_along(x, i, 1); };
+      const Tensor x = normal({3, 4});
+      s.errors = {
+          error_sample<IndexError>("index", {x, testing::tensor({1, 1}, {-5}).to(kInt64)}, call,
+                                   "take_along: index -5 is outside [-4, 4) of axis 1 of x [3,4]"),
+          error_sample<ShapeError>(
+              "sizes", {x, integers({2, 1}, 0, 1)}, call,
+              "take_along: x is [3,4], indices are [2,1]; they must have the same "
+              "rank and broadcast in all other axes"),
+          error_sample<ShapeError>("rank", {x, indices({1})}, call,
+                                   "take_along: x is [3,4], indices are [1]"),
+          error_sample<DTypeError>("type", {x, testing::booleans({3, 4})}, call,
+                                   "take_along: indices are bool[3,4]"),
+          error_sample<IndexError>(
+              "axis", {x, integers({3, 1}, 0, 1)},
+              [](const Tensor& t, const Tensor& i) { return take_along(t, i, -3); },
+              "take_along: axis -3 is outside [-2, 2)"),
+      };
+      return s;
+    }};
 
 // src is larger than the indices by this much.
 Shape src_shape(const Case& c, bool larger) {
@@ -150,9 +158,9 @@ template <class Call>
 std::vector<testing::ErrorSample> scatter_errors(const std::string& op, Call call) {
   const Tensor x = normal({3, 4});
   return {
-      error_sample<IndexError>(
-          "index", {x, testing::tensor({1, 1}, {3}).to(kInt64), normal({1, 1})}, call,
-          op + ": index 3 is outside [-3, 3) of axis 0 of x [3,4]"),
+      error_sample<IndexError>("index",
+                               {x, testing::tensor({1, 1}, {3}).to(kInt64), normal({1, 1})}, call,
+                               op + ": index 3 is outside [-3, 3) of axis 0 of x [3,4]"),
       error_sample<ShapeError>("small src", {x, integers({2, 2}, 0, 1), normal({2, 1})}, call,
                                op + ": x is [3,4], indices are [2,2], src is [2,1]"),
       error_sample<ShapeError>("wide indices", {x, integers({2, 5}, 0, 1), normal({2, 5})}, call,
@@ -166,65 +174,68 @@ std::vector<testing::ErrorSample> scatter_errors(const std::string& op, Call cal
   };
 }
 
-const RegisterSamples kScatter{"scatter", [] {
-  OpSamples s{.op = "scatter"};
-  for (const Case& c : kCases) {
-    for (const bool larger : {false, true}) {
-      // Random indices name places twice: the last one counts.
+const RegisterSamples kScatter{
+    "scatter", [] {
+      OpSamples s{.op = "scatter"};
+      for (const Case& c : kCases) {
+        for (const bool larger : {false, true}) {
+          // Random indices name places twice: the last one counts.
+          s.samples.push_back(sample(
+              absl::StrCat(c.name(), larger ? " larger src" : ""),
+              {normal(c.x), c.make_ids(), normal(src_shape(c, larger))},
+              [c](const Tensor& x, const Tensor& i, const Tensor& src) {
+                return scatter(x, c.axis, i, src);
+              },
+              scattered(c, [](double& y, double v) { y = v; })));
+        }
+      }
       s.samples.push_back(sample(
-          absl::StrCat(c.name(), larger ? " larger src" : ""),
-          {normal(c.x), c.make_ids(), normal(src_shape(c, larger))},
-          [c](const Tensor& x, const Tensor& i, const Tensor& src) {
-            return scatter(x, c.axis, i, src);
-          },
-          scattered(c, [](double& y, double v) { y = v; })));
-    }
-  }
-  s.samples.push_back(sample(
-      "one value", {normal({3, 4}), integers({2, 3}, 0, 2)},
-      [](const Tensor& x, const Tensor& i) { return scatter(x, 0, i, 2.5); },
-      [](const RefArray& x, const RefArray& i) {
-        return scattered({{3, 4}, {2, 3}, 0}, [](double& y, double) { y = 2.5; })(
-            std::vector<RefArray>{x, i, i})[0];
-      }));
-  s.errors = scatter_errors("scatter", [](const Tensor& x, const Tensor& i, const Tensor& src) {
-    return scatter(x, 0, i, src);
-  });
-  return s;
-}};
+          "one value", {normal({3, 4}), integers({2, 3}, 0, 2)},
+          [](const Tensor& x, const Tensor& i) { return scatter(x, 0, i, 2.5); },
+          [](const RefArray& x, const RefArray& i) {
+            return scattered({{3, 4}, {2, 3}, 0},
+                             [](double& y, double) { y = 2.5; })(std::vector<RefArray>{x, i, i})[0];
+          }));
+      s.errors = scatter_errors("scatter", [](const Tensor& x, const Tensor& i, const Tensor& src) {
+        return scatter(x, 0, i, src);
+      });
+      return s;
+    }};
 
-const RegisterSamples kScatterAdd{"scatter_add", [] {
-  OpSamples s{.op = "scatter_add"};
-  for (const Case& c : kCases) {
-    for (const bool larger : {false, true}) {
-      s.samples.push_back(sample(
-          absl::StrCat(c.name(), larger ? " larger src" : ""),
-          {normal(c.x), c.make_ids(), normal(src_shape(c, larger))},
-          [c](const Tensor& x, const Tensor& i, const Tensor& src) {
-            return scatter_add(x, c.axis, i, src);
+const RegisterSamples kScatterAdd{
+    "scatter_add", [] {
+      OpSamples s{.op = "scatter_add"};
+      for (const Case& c : kCases) {
+        for (const bool larger : {false, true}) {
+          s.samples.push_back(sample(
+              absl::StrCat(c.name(), larger ? " larger src" : ""),
+              {normal(c.x), c.make_ids(), normal(src_shape(c, larger))},
+              [c](const Tensor& x, const Tensor& i, const Tensor& src) {
+                return scatter_add(x, c.axis, i, src);
+              },
+              scattered(c, [](double& y, double v) { y += v; })));
+        }
+      }
+      const auto call = [](const Tensor& x, const Tensor& i, const Tensor& src) {
+        return scatter_add(x, 0, i, src);
+      };
+      s.errors = scatter_errors("scatter_add", call);
+      s.errors.push_back(error_sample<DTypeError>(
+          "bfloat16", {normal({3}), indices({1}), normal({1})},
+          [call](const Tensor& x, const Tensor& i, const Tensor& src) {
+            return call(x.detach().to(kBFloat16), i, src.detach().to(kBFloat16));
           },
-          scattered(c, [](double& y, double v) { y += v; })));
-    }
-  }
-  const auto call = [](const Tensor& x, const Tensor& i, const Tensor& src) {
-    return scatter_add(x, 0, i, src);
-  };
-  s.errors = scatter_errors("scatter_add", call);
-  s.errors.push_back(error_sample<DTypeError>(
-      "bfloat16", {normal({3}), indices({1}), normal({1})},
-      [call](const Tensor& x, const Tensor& i, const Tensor& src) {
-        return call(x.detach().to(kBFloat16), i, src.detach().to(kBFloat16));
-      },
-      "scatter_add: x is bfloat16[3]; the type must have arithmetic"));
-  return s;
-}};
+          "scatter_add: x is bfloat16[3]; the type must have arithmetic"));
+      return s;
+    }};
 
 TEST(IndexGather, AllTypes) {
   const Tensor x = counting({3, 4});
   const Tensor ids = integers({3, 4}, 0, 2);
   testing::expect_same_in_all_types(x, [&](const Tensor& t) { return gather(t, 0, ids); });
   testing::expect_same_in_all_types(x, [&](const Tensor& t) { return take_along(t, ids, 1); });
-  testing::expect_same_in_all_types(x, [&](const Tensor& t) { return scatter(t, 0, ids, flip(t)); });
+  testing::expect_same_in_all_types(x,
+                                    [&](const Tensor& t) { return scatter(t, 0, ids, flip(t)); });
   testing::expect_same_in_all_types(x, [&](const Tensor& t) { return scatter(t, 1, ids, 1); });
   for (const DType type : {kInt64, kInt32, kUInt8, kFloat32}) {
     const Tensor sum = scatter_add(to(counting({3}), type), 0, to(indices({2, 0, 2}), kInt32),

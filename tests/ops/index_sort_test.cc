@@ -27,15 +27,15 @@ using testing::sample;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-// The order of a list: indices, stable, NaN the largest.
+// The order of a list: indices, of equal elements in their order, NaN the largest.
 std::vector<int64_t> order_of(const std::vector<double>& v, bool descending) {
   std::vector<int64_t> ids(v.size());
   std::iota(ids.begin(), ids.end(), 0);
   const auto less = [](double a, double b) { return !std::isnan(a) && (std::isnan(b) || a < b); };
-  std::stable_sort(ids.begin(), ids.end(), [&](int64_t i, int64_t j) {
-    const double a = v[static_cast<size_t>(i)];
-    const double b = v[static_cast<size_t>(j)];
-    return descending ? less(b, a) : less(a, b);
+  std::sort(ids.begin(), ids.end(), [&](int64_t i, int64_t j) {
+    const double a = v[static_cast<size_t>(descending ? j : i)];
+    const double b = v[static_cast<size_t>(descending ? i : j)];
+    return less(a, b) || (!less(b, a) && i < j);
   });
   return ids;
 }
@@ -75,32 +75,32 @@ Sample sort_sample(const Shape& shape, int64_t axis, bool descending) {
         return std::vector<Tensor>{values, indices};
       },
       [=](const RefArray& x) {
-        const int64_t n = shape.rank() == 0 ? 1
-                                            : shape[static_cast<int>(
-                                                  testing::wrapped(axis, shape.rank()))];
+        const int64_t n =
+            shape.rank() == 0 ? 1 : shape[static_cast<int>(testing::wrapped(axis, shape.rank()))];
         return in_order(x, axis, descending, n, false);
       });
 }
 
-const RegisterSamples kSort{"sort", [] {
-  OpSamples s{.op = "sort"};
-  for (const bool descending : {false, true}) {
-    s.samples.push_back(sort_sample({7}, -1, descending));
-    s.samples.push_back(sort_sample({3, 5}, 0, descending));
-    s.samples.push_back(sort_sample({2, 4, 3}, 1, descending));
-    s.samples.push_back(sort_sample({}, -1, descending));
-    s.samples.push_back(sort_sample({3, 0}, 1, descending));
-    s.samples.push_back(sort_sample({0, 3}, 1, descending));
-  }
-  s.errors = {error_sample<IndexError>(
-      "axis", {normal({3, 4})}, [](const Tensor& x) { return sort(x, 2).values; },
-      "sort: axis 2 is outside [-2, 2)")};
-  s.sizes = {1, 2, 3, 31, 511, 512, 513, 3000};
-  s.sized = [](int64_t n) {
-    return std::vector<Sample>{sort_sample({n}, 0, false), sort_sample({n}, 0, true)};
-  };
-  return s;
-}};
+const RegisterSamples kSort{
+    "sort", [] {
+      OpSamples s{.op = "sort"};
+      for (const bool descending : {false, true}) {
+        s.samples.push_back(sort_sample({7}, -1, descending));
+        s.samples.push_back(sort_sample({3, 5}, 0, descending));
+        s.samples.push_back(sort_sample({2, 4, 3}, 1, descending));
+        s.samples.push_back(sort_sample({}, -1, descending));
+        s.samples.push_back(sort_sample({3, 0}, 1, descending));
+        s.samples.push_back(sort_sample({0, 3}, 1, descending));
+      }
+      s.errors = {error_sample<IndexError>(
+          "axis", {normal({3, 4})}, [](const Tensor& x) { return sort(x, 2).values; },
+          "sort: axis 2 is outside [-2, 2)")};
+      s.sizes = {1, 2, 3, 31, 511, 512, 513, 3000};
+      s.sized = [](int64_t n) {
+        return std::vector<Sample>{sort_sample({n}, 0, false), sort_sample({n}, 0, true)};
+      };
+      return s;
+    }};
 
 Sample topk_sample(const Shape& shape, int64_t k, int64_t axis, bool largest, bool sorted) {
   return sample(
@@ -114,42 +114,45 @@ Sample topk_sample(const Shape& shape, int64_t k, int64_t axis, bool largest, bo
       [=](const RefArray& x) { return in_order(x, axis, largest, k, !sorted); });
 }
 
-const RegisterSamples kTopk{"topk", [] {
-  OpSamples s{.op = "topk"};
-  for (const bool largest : {true, false}) {
-    for (const bool sorted : {true, false}) {
-      s.samples.push_back(topk_sample({7}, 3, -1, largest, sorted));
-      s.samples.push_back(topk_sample({4, 5}, 2, 0, largest, sorted));
-      s.samples.push_back(topk_sample({2, 4, 3}, 4, 1, largest, sorted));
-      s.samples.push_back(topk_sample({}, 1, -1, largest, sorted));
-      s.samples.push_back(topk_sample({3, 4}, 0, 1, largest, sorted));
-      s.samples.push_back(topk_sample({0, 4}, 2, 1, largest, sorted));
-    }
-  }
-  const auto call = [](int64_t k) {
-    return [k](const Tensor& x) { return topk(x, k, 1).values; };
-  };
-  s.errors = {
-      error_sample<IndexError>("too many", {normal({3, 4})}, call(5),
-                               "topk: k is 5, axis 1 of x [3,4] has 4 elements"),
-      error_sample<IndexError>("negative", {normal({3, 4})}, call(-1), "topk: k is -1"),
-      error_sample<IndexError>("axis", {normal({3})}, call(1), "topk: axis 1 is outside [-1, 1)"),
-      error_sample<IndexError>("none of a scalar", {testing::scalar(1)},
-                               [](const Tensor& x) { return topk(x, 0).values; }, "topk: k is 0"),
-  };
-  s.sizes = {1, 2, 17, 65, 66, 1000};
-  s.sized = [](int64_t n) {
-    std::vector<Sample> out;
-    for (const int64_t k : {int64_t{1}, n / 10, n / 2, n}) {
-      out.push_back(topk_sample({n}, k, 0, true, true));
-      out.push_back(topk_sample({n}, k, 0, false, false));
-    }
-    return out;
-  };
-  return s;
-}};
+const RegisterSamples kTopk{
+    "topk", [] {
+      OpSamples s{.op = "topk"};
+      for (const bool largest : {true, false}) {
+        for (const bool sorted : {true, false}) {
+          s.samples.push_back(topk_sample({7}, 3, -1, largest, sorted));
+          s.samples.push_back(topk_sample({4, 5}, 2, 0, largest, sorted));
+          s.samples.push_back(topk_sample({2, 4, 3}, 4, 1, largest, sorted));
+          s.samples.push_back(topk_sample({}, 1, -1, largest, sorted));
+          s.samples.push_back(topk_sample({3, 4}, 0, 1, largest, sorted));
+          s.samples.push_back(topk_sample({0, 4}, 2, 1, largest, sorted));
+        }
+      }
+      const auto call = [](int64_t k) {
+        return [k](const Tensor& x) { return topk(x, k, 1).values; };
+      };
+      s.errors = {
+          error_sample<IndexError>("too many", {normal({3, 4})}, call(5),
+                                   "topk: k is 5, axis 1 of x [3,4] has 4 elements"),
+          error_sample<IndexError>("negative", {normal({3, 4})}, call(-1), "topk: k is -1"),
+          error_sample<IndexError>("axis", {normal({3})}, call(1),
+                                   "topk: axis 1 is outside [-1, 1)"),
+          error_sample<IndexError>(
+              "none of a scalar", {testing::scalar(1)},
+              [](const Tensor& x) { return topk(x, 0).values; }, "topk: k is 0"),
+      };
+      s.sizes = {1, 2, 17, 65, 66, 1000};
+      s.sized = [](int64_t n) {
+        std::vector<Sample> out;
+        for (const int64_t k : {int64_t{1}, n / 10, n / 2, n}) {
+          out.push_back(topk_sample({n}, k, 0, true, true));
+          out.push_back(topk_sample({n}, k, 0, false, false));
+        }
+        return out;
+      };
+      return s;
+    }};
 
-// Every type against std::stable_sort, with many equal elements and what is special about each.
+// Every type, with many equal elements and what is special about each.
 TEST(IndexSort, AllTypesWithTies) {
   for (int i = 0; i < kDTypeCount; ++i) {
     const auto type = static_cast<DType>(i);
@@ -158,7 +161,7 @@ TEST(IndexSort, AllTypesWithTies) {
       const Tensor noise = testing::integers({n}, 0, 9);
       for (int64_t k = 0; k < n; ++k) {
         const auto d = static_cast<double>(noise.data<int64_t>()[k]);
-        v.push_back(type == kBool ? static_cast<double>(testing::to_int(d) % 2)
+        v.push_back(type == kBool    ? static_cast<double>(testing::to_int(d) % 2)
                     : type == kUInt8 ? d * 28
                                      : d - 5);
       }
