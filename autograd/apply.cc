@@ -75,9 +75,9 @@ void catch_up(const OpDef& def, const void* attrs, Inputs in) {
 
 // What recording has to know of the inputs.
 struct Tracked {
-  bool any = false;     // one of them requires a gradient
-  uint32_t first = 0;   // which of inputs 0 and 1 do, as bits
-  uint64_t seq = 0;     // the largest of their nodes'
+  bool any = false;    // one of them requires a gradient
+  uint32_t first = 0;  // which of inputs 0 and 1 do, as bits
+  uint64_t seq = 0;    // the largest of their nodes'
 };
 
 Tracked look_at_edges(const OpDef& def, const void* attrs, Inputs in) {
@@ -88,7 +88,8 @@ Tracked look_at_edges(const OpDef& def, const void* attrs, Inputs in) {
     t.any = true;
     t.first |= i < 2 ? 1u << i : 0u;
     t.seq = std::max(t.seq, n->seq);
-    if ((n->flags() & Node::kLazy) != 0) [[unlikely]] catch_up(def, attrs, in);
+    if ((n->flags() & Node::kLazy) != 0) [[unlikely]]
+      catch_up(def, attrs, in);
   }
   return t;
 }
@@ -131,8 +132,8 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
     }
   }
   const size_t n_saved = (def.saves_in ? n_in : 0) + (def.saves_out ? out.size() : 0);
-  const size_t fixed = sizeof(Node) + n_in * sizeof(Edge) +
-                       n_saved * (sizeof(Array) + sizeof(uint32_t));
+  const size_t fixed =
+      sizeof(Node) + n_in * sizeof(Edge) + n_saved * (sizeof(Array) + sizeof(uint32_t));
   const size_t bytes = def.attrs_size == 0 ? fixed : align16(fixed) + def.attrs_size;
   auto* n = static_cast<Node*>(allocate(bytes));
   n->n_inputs = static_cast<uint16_t>(n_in);
@@ -225,9 +226,9 @@ void apply_all(const OpDef& def, const void* attrs, Inputs in,
   if (recording) edge = Edge::adopt(record(def, attrs, in, out, tracked_inputs, false, where), 0);
   for (size_t j = 0; j < out.size(); ++j) {
     const bool tracked = recording && is_differentiable(out[j].dtype());
-    result->push_back(tracked ? Tensor(std::move(out[j]),
-                                       Edge(edge.node(), static_cast<uint16_t>(j)))
-                              : Tensor(std::move(out[j])));
+    result->push_back(tracked
+                          ? Tensor(std::move(out[j]), Edge(edge.node(), static_cast<uint16_t>(j)))
+                          : Tensor(std::move(out[j])));
   }
 }
 

@@ -13,7 +13,8 @@ Array contiguous(const Array& a);
 Array clone(const Array& a);
 /// Converted to `dtype`; `a` itself where it has that type.
 Array cast(const Array& a, DType dtype);
-/// Overwrites the elements of `to` (contiguous) with those of `from`: same shape and type, any strides.
+/// Overwrites the elements of `to` (contiguous) with those of `from`: same shape and type, any
+/// strides.
 void copy_into(const Array& to, const Array& from);
 /// to += from; `to` contiguous, float32 or float64; `from` of the same shape and type, any strides.
 void add_into(const Array& to, const Array& from);

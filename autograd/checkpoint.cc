@@ -19,10 +19,10 @@ namespace {
 // What is computed again.
 struct Segment {
   SegmentFunction f;
-  Generator::State random;     // at the start
-  size_t n_args = 0;           // of the node's inputs; behind them is what f captured
-  std::vector<Meta> outputs;   // of all that f gives
-  std::vector<size_t> tracked; // those of them that are the node's outputs
+  Generator::State random;      // at the start
+  size_t n_args = 0;            // of the node's inputs; behind them is what f captured
+  std::vector<Meta> outputs;    // of all that f gives
+  std::vector<size_t> tracked;  // those of them that are the node's outputs
 };
 
 // The numbers that f draws are those of `state`; afterwards the generator is as it was.
@@ -114,7 +114,8 @@ struct Checkpoint {
     std::shared_ptr<const Segment> segment;
     Span<const Array> outputs;
   };
-  static constexpr GradUses uses(int i) { return {.in = bit(i)}; }
+  // Running f again takes all of its arguments, those without a gradient too.
+  static constexpr GradUses uses(int) { return {.in = kAll}; }
   static Metas infer(const Attrs& a, Span<const Meta>) {
     Metas m;
     for (const Array& y : a.outputs) m.push_back(y.meta());
@@ -176,8 +177,8 @@ Rerun::Rerun(const Saved& s, bool graph) {
   std::vector<Tensor> all = segment.f(args);
 
   if (all.size() != segment.outputs.size()) {
-    throw_differs(s, absl::StrCat("gave ", all.size(), " tensors, the first ",
-                                  segment.outputs.size()));
+    throw_differs(
+        s, absl::StrCat("gave ", all.size(), " tensors, the first ", segment.outputs.size()));
   }
   for (size_t j = 0; j < all.size(); ++j) {
     const Meta meta = all[j].value().meta();
@@ -195,8 +196,8 @@ Rerun::Rerun(const Saved& s, bool graph) {
   for (const Edge& e : edges_out(outputs, args, clock)) {
     if (missing.erase({e.node(), e.output()}) != 0) continue;
     if (e.node()->is_leaf()) continue;  // one that f made for itself is another one in each run
-    throw_differs(s, absl::StrCat("read a result of ", e.node()->def->doc.name,
-                                  " that the first did not"));
+    throw_differs(
+        s, absl::StrCat("read a result of ", e.node()->def->doc.name, " that the first did not"));
   }
   if (!missing.empty()) {
     throw_differs(s, absl::StrCat("did not read a ", missing.begin()->first->def->doc.name,
@@ -239,7 +240,8 @@ std::vector<Tensor> checkpoint(SegmentFunction f, Span<const Tensor> inputs, Whe
   std::vector<Tensor> all(inputs.begin(), inputs.end());
   for (Edge& e : captured) {
     Node* n = e.node();
-    // The value of a parameter is saved for the sake of its version; of a result the tape knows none.
+    // The value of a parameter is saved for the sake of its version; of a result the tape knows
+    // none.
     all.push_back(n->is_leaf() ? static_cast<Leaf*>(n)->self : Tensor(Array(), std::move(e)));
   }
   std::vector<const Tensor*> in;

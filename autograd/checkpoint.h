@@ -48,9 +48,8 @@ R from_tensors(std::vector<Tensor> all) {
   } else if constexpr (std::is_same_v<R, Tensor>) {
     return std::move(all[0]);
   } else {
-    return [&]<size_t... I>(std::index_sequence<I...>) {
-      return R{std::move(all[I])...};
-    }(std::make_index_sequence<std::tuple_size_v<R>>());
+    return [&]<size_t... I>(std::index_sequence<I...>) { return R{std::move(all[I])...}; }
+    (std::make_index_sequence<std::tuple_size_v<R>>());
   }
 }
 
@@ -67,7 +66,7 @@ R from_tensors(std::vector<Tensor> all) {
 /// do the same both times, on the calling thread: GradError at playback where the second run gives
 /// other shapes or reads other tensors, or where an input or parameter was overwritten.
 template <class F, class... T>
-  requires std::is_invocable_v<F&, const Tensor&, const T&...>
+requires std::is_invocable_v<F&, const Tensor&, const T&...>
 auto checkpoint(F f, At first, const T&... rest) {
   const Tensor inputs[] = {*first.tensor, static_cast<const Tensor&>(rest)...};
   using Order = std::make_index_sequence<1 + sizeof...(T)>;
@@ -80,7 +79,7 @@ auto checkpoint(F f, At first, const T&... rest) {
 
 /// The same for any number of inputs, none included: f takes a Span<const Tensor>.
 template <class F>
-  requires std::is_invocable_v<F&, Span<const Tensor>>
+requires std::is_invocable_v<F&, Span<const Tensor>>
 auto checkpoint(F f, Span<const Tensor> inputs, Where where = Where::current()) {
   using R = std::invoke_result_t<F&, Span<const Tensor>>;
   auto run = [f = std::move(f)](Span<const Tensor> x) mutable {

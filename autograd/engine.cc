@@ -48,8 +48,9 @@ std::string place(const Node& n) {
 }
 
 [[noreturn]] void throw_played(const Node& n) {
-  throw GradError(absl::StrCat("backward: the tape was already played back at ", place(n),
-                               ", and what it saved is freed; ask for retain_graph the first time"));
+  throw GradError(
+      absl::StrCat("backward: the tape was already played back at ", place(n),
+                   ", and what it saved is freed; ask for retain_graph the first time"));
 }
 
 // The base of passes that make a graph: no backward_values there, hence no sink.
@@ -110,13 +111,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     for (const Tensor& t : outputs) mark(t.edge().node(), 0);
   }
 
-  // A node on the way that has been played back already, so that nothing is known beyond it.
-  const Node* dead_end() const { return dead_end_; }
-
   // Starts from an output.
-  void seed(const Tensor& output, G gradient) {
-    accumulate(output.edge(), std::move(gradient));
-  }
+  void seed(const Tensor& output, G gradient) { accumulate(output.edge(), std::move(gradient)); }
 
   // Runs until nothing is left. `at_target(node, output, gradient)` sees the gradients of
   // restricted passes; leaves of others add them up.
@@ -125,6 +121,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     const TapeScope scope;
     tls_tape.grad_enabled = kGraph;
     tls_tape.playing_graph = kGraph;
+    tls_tape.anomaly = false;  // a rule is judged by what it gives
     while (has_next_) {
       const uint32_t s = take_next();
       play(s, at_target);
@@ -136,7 +133,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     const Edge& e = current_->edges()[input];
     if (!e || !gradient.defined()) return;
     if (targeted_ && !needed(e.node())) return;
-    if (tls_tape.anomaly) [[unlikely]] check(gradient);
+    if (anomaly_) [[unlikely]]
+      check(gradient);
     accumulate(e, std::move(gradient));
   }
 
@@ -155,9 +153,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     uint64_t seq;
     uint32_t order;  // among equals, which other threads' nodes may be: first come, first played
     uint32_t slot;
-    bool operator<(const Ready& o) const {
-      return seq != o.seq ? seq < o.seq : order > o.order;
-    }
+    bool operator<(const Ready& o) const { return seq != o.seq ? seq < o.seq : order > o.order; }
   };
 
   bool marks(const Node* n) const { return own_marks_ && n->heap == tls_heap; }
@@ -213,7 +209,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       const uint32_t s = find_or_add(n);
       if (slots_[s].visited) return s;
       slots_[s].visited = true;
-      if ((n->flags() & Node::kPlayed) != 0 && dead_end_ == nullptr) dead_end_ = n;
+      // Nobody knows what lies beyond a node that was played back: to be asked for it is an error.
+      if ((n->flags() & Node::kPlayed) != 0) slots_[s].needed = true;
       if (!n->is_leaf() && !slots_[s].stop) stack.push_back({s, 0});
       return s;
     };
@@ -302,7 +299,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     Node& n = *slots_[at].node;
     require_unplayed(n);
     if (n.extras != nullptr || slots_[at].target) finish_gradients(n, at, at_target);
-    if (!targeted_ || leads_on(n)) {
+    if (!targeted_ || (!slots_[at].stop && leads_on(n))) {
       require_versions(n);
       play_rule_of(n, at);
       // What nobody else holds goes as a whole with its slot.
@@ -391,7 +388,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     for (int j = 0; j < n.n_outputs(); ++j) {
       G* g = gradient_of(at, j);
       if (g == nullptr || !g->defined()) continue;
-      if (n.extras != nullptr) run_hooks(n, j, g);
+      // Where the pass stops, the rest of the gradient comes from elsewhere.
+      if (n.extras != nullptr && !slots_[at].stop) run_hooks(n, j, g);
       if (slots_[at].target) at_target(&n, j, *g);
     }
   }
@@ -476,12 +474,12 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   const bool own_marks_;
   const bool retain_;
+  const bool anomaly_ = tls_tape.anomaly;
   bool targeted_ = false;
   bool has_next_ = false;
   uint32_t order_ = 0;
   Ready next_{};
   Node* current_ = nullptr;
-  const Node* dead_end_ = nullptr;
   PoolVector<Slot> slots_;
   PoolVector<uint32_t> free_;
   PoolVector<Ready> ready_;
@@ -552,15 +550,12 @@ std::vector<Tensor> grad_pass(Span<const Tensor> outputs, Span<const Tensor> inp
       }
     }
   });
-  for (const Tensor& r : result) {
-    if (!r.defined() && pass.dead_end() != nullptr) throw_played(*pass.dead_end());
-  }
   return result;
 }
 
 template <class G>
-std::vector<G> partial_pass(Span<const Tensor> outputs, Span<G> gradients,
-                            Span<const Edge> wanted, Span<const Edge> stops, bool retain) {
+std::vector<G> partial_pass(Span<const Tensor> outputs, Span<G> gradients, Span<const Edge> wanted,
+                            Span<const Edge> stops, bool retain) {
   std::vector<G> result(wanted.size());
   Pass<G> pass(retain);
   pass.aim_partial(outputs, wanted, stops);

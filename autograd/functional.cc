@@ -66,19 +66,18 @@ struct Run {
   }
   const Tensor& scalar(const char* name) const {
     if (outputs.size() == 1 && outputs[0].numel() == 1) return outputs[0];
-    throw GradError(absl::StrCat(
-        name, ": f(x) ",
-        outputs.size() == 1 ? absl::StrCat("is ", outputs[0].value().meta().str())
-                            : absl::StrCat("are ", outputs.size(), " tensors"),
-        "; it must be one scalar"));
+    throw GradError(absl::StrCat(name, ": f(x) ",
+                                 outputs.size() == 1
+                                     ? absl::StrCat("is ", outputs[0].value().meta().str())
+                                     : absl::StrCat("are ", outputs.size(), " tensors"),
+                                 "; it must be one scalar"));
   }
 
   std::vector<Tensor> args;
   std::vector<Tensor> outputs;
 };
 
-void require_alike(const char* name, const char* what, Span<const Tensor> x,
-                   Span<const Tensor> v) {
+void require_alike(const char* name, const char* what, Span<const Tensor> x, Span<const Tensor> v) {
   if (x.size() != v.size()) {
     throw ShapeError(
         absl::StrCat(name, ": ", what, " is of ", x.size(), " tensors, v of ", v.size()));
@@ -148,7 +147,8 @@ std::vector<Tensor> rows_of(const Tensor& y, Span<const Tensor> inputs, bool cre
       }
       const Array flat = contiguous(row[i].array());
       const size_t bytes = static_cast<size_t>(flat.numel()) * size_of(flat.dtype());
-      if (bytes != 0) std::memcpy(whole[i].raw() + static_cast<size_t>(k) * bytes, flat.raw(), bytes);
+      if (bytes != 0)
+        std::memcpy(whole[i].raw() + static_cast<size_t>(k) * bytes, flat.raw(), bytes);
     }
   }
   std::vector<Tensor> result;

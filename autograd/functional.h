@@ -144,8 +144,7 @@ auto jvp(F&& f, const Tensor& x, const Tensor& v, const FunctionalOptions& optio
   }
 }
 template <class F>
-auto jvp(F&& f, Span<const Tensor> x, Span<const Tensor> v,
-         const FunctionalOptions& options = {}) {
+auto jvp(F&& f, Span<const Tensor> x, Span<const Tensor> v, const FunctionalOptions& options = {}) {
   using Result = decltype(detail::call_many(f, x));
   auto r = detail::jvp(detail::of_many(f), x, v, options);
   if constexpr (std::is_convertible_v<Result, Tensor>) {

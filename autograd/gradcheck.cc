@@ -63,14 +63,13 @@ Estimate derivative(F&& at, double h) {
 
 class Checker {
  public:
-  Checker(const char* name, Function f, Span<const Tensor> inputs,
-          Span<const std::string> labels, const GradCheckOptions& options, double rtol)
+  Checker(const char* name, Function f, Span<const Tensor> inputs, Span<const std::string> labels,
+          const GradCheckOptions& options, double rtol)
       : name_(name), f_(f), inputs_(inputs), labels_(labels), options_(options), rtol_(rtol) {
     for (size_t i = 0; i < inputs.size(); ++i) {
       const DType t = inputs[i].dtype();
       if (is_floating(t) && t != kFloat64) {
-        throw DTypeError(absl::StrCat(name, ": ", labels[i], " is ",
-                                      inputs[i].value().meta().str(),
+        throw DTypeError(absl::StrCat(name, ": ", labels[i], " is ", inputs[i].value().meta().str(),
                                       "; differences need float64"));
       }
       values_.push_back(clone(inputs[i].array()));
@@ -162,7 +161,8 @@ class Checker {
     if (failed > 0) {
       const Estimate& e = numeric[static_cast<size_t>(worst_at)];
       throw GradError(absl::StrFormat(
-          "%s: %s %s, element %s at %.9g: numeric %.12g (known to %.1g), analytic %.12g; they differ "
+          "%s: %s %s, element %s at %.9g: numeric %.12g (known to %.1g), analytic %.12g; they "
+          "differ "
           "by %.3g, allowed is %.3g (%.1g of the largest gradient, %.6g); %d of %d elements fail",
           name_, labels_[i], x.meta().str(), element_name(x.shape(), worst_at),
           x.data<double>()[worst_at], e.value, e.error, got[worst_at], worst, allowed, rtol_,

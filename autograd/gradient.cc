@@ -181,8 +181,7 @@ void Gradient::add(Gradient&& o) {
     return;
   }
   const auto append = [](auto& to, auto& from) {
-    to.insert(to.end(), std::make_move_iterator(from.begin()),
-              std::make_move_iterator(from.end()));
+    to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
   };
   append(parts_->rows, o.parts_->rows);
   append(parts_->cols, o.parts_->cols);

@@ -54,7 +54,8 @@ class Gradient {
   bool is_dense() const { return parts_ == nullptr; }
   Meta meta() const;
 
-  /// Adds `o`, which has the same shape and type. Takes over o's buffers where nobody else has them.
+  /// Adds `o`, which has the same shape and type. Takes over o's buffers where nobody else has
+  /// them.
   void add(Gradient&& o);
 
   /// The whole as one array; undefined stays undefined. The structured parts are gone afterwards,

@@ -47,8 +47,7 @@ class Tape {
     if (!e) return "-";
     const int64_t k = number(e.node());
     if (k < 0) return "...";
-    return e.node()->n_outputs() > 1 ? absl::StrCat("%", k, ":", e.output())
-                                     : absl::StrCat("%", k);
+    return e.node()->n_outputs() > 1 ? absl::StrCat("%", k, ":", e.output()) : absl::StrCat("%", k);
   }
 
   // "matmul transpose_a" or, for a leaf, its name.
@@ -105,7 +104,8 @@ class Tape {
     std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
       return std::tie(a.second->seq, a.first) < std::tie(b.second->seq, b.first);
     });
-    std::transform(found.begin(), found.end(), nodes_.begin(), [](const auto& f) { return f.second; });
+    std::transform(found.begin(), found.end(), nodes_.begin(),
+                   [](const auto& f) { return f.second; });
   }
 
   std::optional<Meta> input_meta(const Node& n, int i) const {
@@ -152,9 +152,7 @@ class Tape {
   std::vector<std::vector<std::optional<Meta>>> metas_;
 };
 
-std::string place(const Node& n) {
-  return absl::StrCat(n.where.file_name(), ":", n.where.line());
-}
+std::string place(const Node& n) { return absl::StrCat(n.where.file_name(), ":", n.where.line()); }
 
 std::string quoted(const std::string& s) {
   return absl::StrCat("\"", absl::StrReplaceAll(s, {{"\\", "\\\\"}, {"\"", "\\\""}, {"\n", "\\n"}}),

@@ -98,7 +98,7 @@ struct Node : Block {
   uint64_t seq;  // Lamport clock: above that of every input; a leaf has 0
   Where where;
   NodeExtras* extras;
-  uint32_t slot;      // of the pass in flight; see NOTE [Finding a node's slot] in engine.cc
+  uint32_t slot;  // of the pass in flight; see NOTE [Finding a node's slot] in engine.cc
   uint16_t n_inputs;
   uint16_t n_saved;
 

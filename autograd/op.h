@@ -13,11 +13,10 @@
 // An op is one struct. Ebb's own and a user's look alike:
 //
 //   struct Swish {
-//     static constexpr OpDoc kDoc{"swish", "y = x * sigmoid(b x), elementwise", "x:[...] b:[] -> y:[...]"};
-//     struct Attrs {};
-//     static Metas infer(const Attrs&, Span<const Meta> in);
-//     static void forward(const Attrs&, Span<const Array> in, Span<Array> out);
-//     static Grads backward(const Saved& s, const OutGrads& g);
+//     static constexpr OpDoc kDoc{"swish", "y = x * sigmoid(b x), elementwise", "x:[...] b:[] ->
+//     y:[...]"}; struct Attrs {}; static Metas infer(const Attrs&, Span<const Meta> in); static
+//     void forward(const Attrs&, Span<const Array> in, Span<Array> out); static Grads
+//     backward(const Saved& s, const OutGrads& g);
 //   };
 //   Tensor swish(const Tensor& x, const Tensor& b) { return apply<Swish>(x, b); }
 //
@@ -41,7 +40,8 @@
 //  static constexpr bool kView = true
 //            forward makes its outputs itself, as views of in[0]
 //  static bool reads_rows(const Attrs&)
-//            of in[0] only the rows in[1] are read (an embedding): deferred updates touch only those
+//            of in[0] only the rows in[1] are read (an embedding): deferred updates touch only
+//            those
 namespace ebb {
 
 /// Name, formula and shapes of an op, as `ebb_ops` prints them.
@@ -85,17 +85,17 @@ struct OpDef {
   OpDoc doc;
   Metas (*infer)(const void* attrs, Span<const Meta> in);
   void (*forward)(const void* attrs, Span<const Array> in, Span<Array> out);
-  Grads (*backward)(const Saved&, const OutGrads&);                         // may be null
-  void (*backward_values)(const Saved&, const ArrayGrads&, GradSink&);      // may be null
+  Grads (*backward)(const Saved&, const OutGrads&);                     // may be null
+  void (*backward_values)(const Saved&, const ArrayGrads&, GradSink&);  // may be null
   GradUses (*uses)(int input);
   GradUses pair_uses[4];  // of inputs 0 and 1 together, by the bits of those that want a gradient
   Cost (*cost)(const void* attrs, Span<const Meta> in, Span<const Meta> out);
-  std::string (*describe)(const void* attrs);                               // may be null
-  void (*default_attrs)(void* to);                                          // may be null
-  void (*copy_attrs)(void* to, const void* from);                           // null: memcpy
-  void (*destroy_attrs)(void* attrs);                                       // null: nothing to do
+  std::string (*describe)(const void* attrs);      // may be null
+  void (*default_attrs)(void* to);                 // may be null
+  void (*copy_attrs)(void* to, const void* from);  // null: memcpy
+  void (*destroy_attrs)(void* attrs);              // null: nothing to do
   uint16_t attrs_size;
-  bool (*reads_rows)(const void* attrs);                                    // may be null
+  bool (*reads_rows)(const void* attrs);  // may be null
   bool elementwise;
   bool view;
   bool saves_in;   // the gradient of some input reads an input's value or shape
@@ -108,7 +108,9 @@ namespace detail {
 constexpr uint64_t bit(int i) { return i < 0 ? 0 : uint64_t{1} << (i < 63 ? i : 63); }
 
 template <class Op>
-concept HasUses = requires { Op::uses(0); };
+concept HasUses = requires {
+  Op::uses(0);
+};
 
 template <class Op>
 constexpr GradUses uses_of(int input) {
@@ -214,9 +216,7 @@ class Saved {
 
  private:
   friend class ArrayGrads;
-  const Array& saved_in(int i) const {
-    return node_->def->saves_in ? node_->saved()[i] : kNone;
-  }
+  const Array& saved_in(int i) const { return node_->def->saves_in ? node_->saved()[i] : kNone; }
   static const Array kNone;
 
   const detail::Node* node_;

@@ -10,9 +10,9 @@
 // Every op of Ebb's own is followed, in its family's .cc, by one line `EBB_OP(Struct)`. The build
 // collects these lines into the list that registered_ops() gives; there are no static constructors,
 // which a static library would drop.
-#define EBB_OP(Op)                                   \
-  namespace registered {                             \
-  extern const OpDef* const Op;                      \
+#define EBB_OP(Op)                                    \
+  namespace registered {                              \
+  extern const OpDef* const Op;                       \
   constinit const OpDef* const Op = &kOpDef<ops::Op>; \
   }
 

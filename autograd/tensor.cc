@@ -24,8 +24,8 @@ struct LeafOp {
 
 Leaf* new_leaf(Array value) {
   if (!is_differentiable(value.dtype())) {
-    throw DTypeError(absl::StrCat("variable: a leaf must be float32 or float64, not ",
-                                  value.meta().str()));
+    throw DTypeError(
+        absl::StrCat("variable: a leaf must be float32 or float64, not ", value.meta().str()));
   }
   Block* block = allocate(sizeof(Leaf));
   // The constructor would zero the head that the pool has set.
@@ -138,7 +138,8 @@ std::string to_string(const Tensor& t) {
   return s;
 }
 
-Parameter::Parameter(const Tensor& value) : edge_(Edge::adopt(detail::new_leaf(value.array()), 0)) {}
+Parameter::Parameter(const Tensor& value)
+    : edge_(Edge::adopt(detail::new_leaf(value.array()), 0)) {}
 
 void Parameter::copy_from(const Tensor& value) const {
   const Array& to = leaf().value();

@@ -23,8 +23,8 @@ struct At;
 /// An index of an operator[], with the place of the call.
 struct Index {
   template <class I>
-    requires std::is_integral_v<I>
-  Index(I i, Where w = Where::current())  // NOLINT(google-explicit-constructor)
+  requires std::is_integral_v<I> Index(
+      I i, Where w = Where::current())  // NOLINT(google-explicit-constructor)
       : value(static_cast<int64_t>(i)), where(w) {}
   int64_t value;
   Where where;

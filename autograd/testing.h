@@ -88,12 +88,13 @@ RefArray to_ref(const Array& a);
 namespace detail {
 
 template <class F, class T>
-inline constexpr int kArity = std::is_invocable_v<F&, Span<const T>>                         ? 0
-                              : std::is_invocable_v<F&, const T&>                            ? 1
-                              : std::is_invocable_v<F&, const T&, const T&>                  ? 2
-                              : std::is_invocable_v<F&, const T&, const T&, const T&>        ? 3
-                              : std::is_invocable_v<F&, const T&, const T&, const T&, const T&> ? 4
-                                                                                             : -1;
+inline constexpr int kArity =
+    std::is_invocable_v<F&, Span<const T>>                            ? 0
+    : std::is_invocable_v<F&, const T&>                               ? 1
+    : std::is_invocable_v<F&, const T&, const T&>                     ? 2
+    : std::is_invocable_v<F&, const T&, const T&, const T&>           ? 3
+    : std::is_invocable_v<F&, const T&, const T&, const T&, const T&> ? 4
+                                                                      : -1;
 
 // A function of arrays, given as one of a Span or of up to four of them, that gives one or several.
 template <class T>
@@ -101,8 +102,8 @@ class Function {
  public:
   Function() = default;
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, Function> && kArity<F, T> >= 0)
-  Function(F f)  // NOLINT(google-explicit-constructor)
+  requires(!std::is_same_v<std::remove_cvref_t<F>, Function> && kArity<F, T> >= 0)
+      Function(F f)  // NOLINT(google-explicit-constructor)
       : call_([f = std::move(f)](Span<const T> x) mutable { return as_vector(invoke(f, x)); }) {}
 
   std::vector<T> operator()(Span<const T> x) const { return call_(x); }
@@ -149,9 +150,9 @@ using Reference = detail::Function<RefArray>;
 /// One way to call an op. Every check applies unless a reason against it is stated.
 ///
 /// Differences of values are measured against the expected element, or `floor` times the largest
-/// expected element of the array, whichever is larger: 1 compares arrays as a whole, 1e-3 element by
-/// element but for those near 0. Differences of gradients are measured against the largest element
-/// of the gradients of all inputs.
+/// expected element of the array, whichever is larger: 1 compares arrays as a whole, 1e-3 element
+/// by element but for those near 0. Differences of gradients are measured against the largest
+/// element of the gradients of all inputs.
 struct Sample {
   std::string name = {};
   std::vector<Tensor> inputs = {};
@@ -164,9 +165,9 @@ struct Sample {
   double floor = 1;
   std::vector<int> constants = {};  ///< floating inputs that are not differentiated
 
-  std::string no_reference = {};     ///< no value to compare with, because ...
-  std::string no_gradient = {};      ///< results carry no gradient, because ...
-  std::string no_numeric = {};       ///< differences of values do not tell the gradient, because ...
+  std::string no_reference = {};  ///< no value to compare with, because ...
+  std::string no_gradient = {};   ///< results carry no gradient, because ...
+  std::string no_numeric = {};    ///< differences of values do not tell the gradient, because ...
   std::string no_second_order = {};  ///< the gradient is not differentiable, because ...
   std::string no_float32 = {};       ///< float32 is not comparable with float64, because ...
   std::string no_views = {};         ///< the layout of an input matters, because ...
@@ -235,7 +236,8 @@ struct FamilyOptions {
   bool integers_allowed = false;  ///< otherwise an int64 input must be a DTypeError
 };
 
-/// y = f(x), element by element, on shapes of rank 0 to 3, empty ones, repeated rows, and the sweep.
+/// y = f(x), element by element, on shapes of rank 0 to 3, empty ones, repeated rows, and the
+/// sweep.
 OpSamples unary_samples(const std::string& op, std::function<Tensor(const Tensor&)> f,
                         std::function<double(double)> reference, Range range = {},
                         const FamilyOptions& options = {});
@@ -282,8 +284,7 @@ template <class Op>
 void check_op(std::vector<Tensor> inputs, const typename Op::Attrs& attrs = {},
               Sample options = {}) {
   options.inputs = std::move(inputs);
-  options.call = [attrs = std::make_shared<const typename Op::Attrs>(attrs)](
-                     Span<const Tensor> x) {
+  options.call = [attrs = std::make_shared<const typename Op::Attrs>(attrs)](Span<const Tensor> x) {
     std::vector<const Tensor*> in;
     for (const Tensor& t : x) in.push_back(&t);
     absl::InlinedVector<Tensor, 2> out;

@@ -43,8 +43,7 @@ std::string compare64(const Sample& s, const Result& got, const Result& want) {
 
 std::string compare32(const Sample& s, const Result& got, const Result& want) {
   for (size_t j = 0; j < want.values.size() && j < got.values.size(); ++j) {
-    const DType expected =
-        want.values[j].dtype() == kFloat64 ? kFloat32 : want.values[j].dtype();
+    const DType expected = want.values[j].dtype() == kFloat64 ? kFloat32 : want.values[j].dtype();
     if (got.values[j].dtype() != expected) {
       return absl::StrCat("result ", j, " is ", got.values[j].meta().str(), ", expected ",
                           name_of(expected));
@@ -79,14 +78,14 @@ std::string check_tape(const OpDef& def, const Sample& s) {
   const bool tracked = std::any_of(outputs.begin(), outputs.end(),
                                    [](const Tensor& t) { return t.requires_grad(); });
   if (!s.no_gradient.empty()) {
-    return tracked ? "a result carries a gradient, though the sample says none does: " +
-                         s.no_gradient
-                   : "";
+    return tracked
+               ? "a result carries a gradient, though the sample says none does: " + s.no_gradient
+               : "";
   }
   if (!tracked) return "no result carries a gradient; if that is right, say why in no_gradient";
   // An op may take a short cut where there is nothing to do.
-  const bool empty = std::all_of(outputs.begin(), outputs.end(),
-                                 [](const Tensor& t) { return t.numel() == 0; });
+  const bool empty =
+      std::all_of(outputs.begin(), outputs.end(), [](const Tensor& t) { return t.numel() == 0; });
   if (!empty && !tape_contains(outputs, def.doc.name)) {
     return absl::StrCat("no node '", def.doc.name, "' was recorded: does the sample call the op?");
   }
@@ -125,12 +124,13 @@ void with_variables(const Sample& s, F&& f) {
     at.push_back(i);
     variables.push_back(s.inputs[i]);
   }
-  f([&](Span<const Tensor> x) {
-      std::vector<Tensor> all = s.inputs;
-      for (size_t k = 0; k < at.size(); ++k) all[at[k]] = x[k];
-      return s.call(all);
-    },
-    variables);
+  f(
+      [&](Span<const Tensor> x) {
+        std::vector<Tensor> all = s.inputs;
+        for (size_t k = 0; k < at.size(); ++k) all[at[k]] = x[k];
+        return s.call(all);
+      },
+      variables);
 }
 
 std::string check_forms(const Sample& s, const Result& base) {
@@ -148,10 +148,10 @@ std::string check_forms(const Sample& s, const Result& base) {
   for (size_t i = 0; i < s.inputs.size(); ++i) {
     if (!is_variable(s, s.inputs, i)) continue;
     for (const Playback p : {Playback::kValues, Playback::kGraph}) {
-      const std::string d = compare_with(
-          p == Playback::kGraph ? "where it is the only one, with create_graph,"
-                                : "where it is the only one,",
-          {.playback = p, .only_input = static_cast<int>(i)});
+      const std::string d =
+          compare_with(p == Playback::kGraph ? "where it is the only one, with create_graph,"
+                                             : "where it is the only one,",
+                       {.playback = p, .only_input = static_cast<int>(i)});
       if (!d.empty()) return d;
     }
   }

@@ -149,9 +149,8 @@ Result evaluate(const Sample& s, Span<const Tensor> inputs, const How& how) {
     }
   }
   for (size_t k = 0; k < leaves.size(); ++k) {
-    r.gradients[leaf_input[k]] = found[k].defined()
-                                     ? found[k].array()
-                                     : Array::zeros(leaves[k].dtype(), leaves[k].shape());
+    r.gradients[leaf_input[k]] =
+        found[k].defined() ? found[k].array() : Array::zeros(leaves[k].dtype(), leaves[k].shape());
   }
   return r;
 }

@@ -13,7 +13,8 @@ namespace {
 thread_local uint64_t next_input = 0;
 
 Generator generator(Seed seed) {
-  return Generator(seed.has_value() ? *seed : next_input++, seed.has_value() ? "seeded" : "counted");
+  return Generator(seed.has_value() ? *seed : next_input++,
+                   seed.has_value() ? "seeded" : "counted");
 }
 
 // A float64 tensor of the numbers that `next` gives, rounded to float32.
@@ -49,8 +50,8 @@ Tensor uniform_away_from(const Shape& shape, double lo, double hi, const std::ve
     constexpr int kTries = 10000;
     for (int i = 0; i < kTries; ++i) {
       const double x = lo + (hi - lo) * g.uniform();
-      const bool near = std::any_of(kinks.begin(), kinks.end(),
-                                    [&](double k) { return std::abs(x - k) < gap; });
+      const bool near =
+          std::any_of(kinks.begin(), kinks.end(), [&](double k) { return std::abs(x - k) < gap; });
       if (!near) return x;
     }
     throw ValueError(absl::StrCat("uniform_away_from: nothing in [", lo, ", ", hi,
@@ -64,9 +65,8 @@ Tensor distinct(const Shape& shape, Seed seed) {
   const std::vector<int64_t> order = g.permutation(n);
   const double step = 4.0 / static_cast<double>(std::max<int64_t>(n, 1));
   auto at = order.begin();
-  return filled(shape, [&] {
-    return -2 + step * (static_cast<double>(*at++) + 0.25 + 0.5 * g.uniform());
-  });
+  return filled(
+      shape, [&] { return -2 + step * (static_cast<double>(*at++) + 0.25 + 0.5 * g.uniform()); });
 }
 
 Tensor positive_definite(const Shape& shape, Seed seed) {
@@ -106,9 +106,7 @@ Tensor positive_definite(const Shape& shape, Seed seed) {
   return Tensor(std::move(out));
 }
 
-Tensor scalar(double value) {
-  return Tensor(Array::scalar(kFloat64, static_cast<float>(value)));
-}
+Tensor scalar(double value) { return Tensor(Array::scalar(kFloat64, static_cast<float>(value))); }
 
 Tensor tensor(const Shape& shape, const std::vector<double>& values) {
   if (shape.numel() != static_cast<int64_t>(values.size())) {
@@ -146,8 +144,8 @@ size_t RefArray::offset(std::initializer_list<int64_t> index) const {
   int i = 0;
   for (const int64_t k : index) {
     if (i >= shape.rank() || k < 0 || k >= shape[i]) {
-      throw IndexError(absl::StrCat("reference: index ", k, " of dimension ", i, " is outside ",
-                                    shape.str()));
+      throw IndexError(
+          absl::StrCat("reference: index ", k, " of dimension ", i, " is outside ", shape.str()));
     }
     at = at * static_cast<size_t>(shape[i++]) + static_cast<size_t>(k);
   }

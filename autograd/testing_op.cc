@@ -55,12 +55,14 @@ class Unharmed {
   int64_t live_;
 };
 
-std::vector<Tensor> as_variables(Span<const Tensor> inputs) {
+// Leaves of all inputs that can be differentiated, but for the `constants`.
+std::vector<Tensor> as_variables(Span<const Tensor> inputs, Span<const int> constants = {}) {
   std::vector<Tensor> args;
   for (const Tensor& x : inputs) {
     const bool can = x.defined() && is_differentiable(x.dtype());
     args.push_back(can ? variable(x) : x);
   }
+  for (int i : constants) args[static_cast<size_t>(i)] = inputs[static_cast<size_t>(i)];
   return args;
 }
 
@@ -75,11 +77,11 @@ std::string run_error(const ErrorSample& e) {
   } catch (const std::exception& got) {
     thrown = true;
     if (typeid(got) != *e.kind) {
-      problem = absl::StrCat("threw ", type_name(typeid(got)), ", expected ", kind, "; it says: ",
-                             got.what());
+      problem = absl::StrCat("threw ", type_name(typeid(got)), ", expected ", kind,
+                             "; it says: ", got.what());
     } else if (!absl::StrContains(got.what(), e.message)) {
-      problem = absl::StrCat("the ", kind, " says '", got.what(), "', which lacks '", e.message,
-                             "'");
+      problem =
+          absl::StrCat("the ", kind, " says '", got.what(), "', which lacks '", e.message, "'");
     }
   }
   if (!thrown) return absl::StrCat("nothing was thrown, expected ", kind);
@@ -140,8 +142,7 @@ std::optional<DirectCall> direct_call(const OpDef& def, Span<const Tensor> args,
   if (n != nullptr) {
     const bool same = std::strcmp(n->def->doc.name, def.doc.name) == 0;
     // There may be more outputs, which the op keeps for its gradient.
-    if (!same || n->n_inputs != args.size() ||
-        n->n_outputs() < static_cast<int>(outputs.size())) {
+    if (!same || n->n_inputs != args.size() || n->n_outputs() < static_cast<int>(outputs.size())) {
       return std::nullopt;
     }
     c.attrs = n->attrs();
@@ -173,7 +174,7 @@ void check_cost(const OpDef& def, Span<const Sample> samples, Report& report) {
   bool could_be_seen = def.attrs_size == 0 && def.backward == nullptr;
   for (const Sample& s : samples) {
     report.run(s.name, "cost", [&]() -> std::string {
-      const std::vector<Tensor> args = as_variables(s.inputs);
+      const std::vector<Tensor> args = as_variables(s.inputs, s.constants);
       const std::vector<Tensor> outputs = s.call(args);
       could_be_seen = could_be_seen || s.no_gradient.empty();
       const auto c = direct_call(def, args, outputs);
@@ -199,18 +200,20 @@ void check_cost(const OpDef& def, Span<const Sample> samples, Report& report) {
 
 void check_memory_limit(const Sample& s, Report& report) {
   report.run(s.name, "memory limit", [&]() -> std::string {
-    const std::vector<Tensor> args = as_variables(s.inputs);
+    const std::vector<Tensor> args = as_variables(s.inputs, s.constants);
     std::vector<Tensor> outputs = s.call(args);  // once before, so that tables made once exist
     const bool shared = shares_with_inputs(outputs, args);
     outputs.clear();
     int failures = 0;
-    std::string problem = run_limited(args, [&] { (void)s.call(args); }, &failures);
+    std::string problem = run_limited(
+        args, [&] { (void)s.call(args); }, &failures);
     if (!problem.empty()) return problem;
     if (failures == 0 && !shared) return "it does not throw MemoryError when there is none left";
     if (!s.no_gradient.empty()) return "";
 
     const Result want = evaluate(s, s.inputs);
-    problem = run_limited(args, [&] { (void)evaluate(s, s.inputs); }, &failures);
+    problem = run_limited(
+        args, [&] { (void)evaluate(s, s.inputs); }, &failures);
     if (!problem.empty()) return "gradient: " + problem;
     const Result after = evaluate(s, s.inputs);
     for (size_t i = 0; i < want.gradients.size(); ++i) {
@@ -274,9 +277,8 @@ void check_samples(const OpDef& def, const OpSamples& s) {
   for (const ErrorSample& e : s.errors) detail::check_error(e, report);
   detail::check_cost(def, s.samples, report);
   for (const Sample& sample : s.samples) {
-    const bool useful = std::any_of(sample.inputs.begin(), sample.inputs.end(), [](const Tensor& x) {
-      return x.defined() && x.numel() > 1;
-    });
+    const bool useful = std::any_of(sample.inputs.begin(), sample.inputs.end(),
+                                    [](const Tensor& x) { return x.defined() && x.numel() > 1; });
     if (!useful && &sample != &s.samples.back()) continue;
     detail::check_memory_limit(sample, report);
     break;

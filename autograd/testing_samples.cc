@@ -115,7 +115,9 @@ Tensor repeat_rows(const Tensor& row, int64_t m) {
   return Tensor(clone(row.array().view({m, row.size(0)}, strides, 0)));
 }
 
-std::string pair_name(const Shape& a, const Shape& b) { return absl::StrCat(a.str(), " ", b.str()); }
+std::string pair_name(const Shape& a, const Shape& b) {
+  return absl::StrCat(a.str(), " ", b.str());
+}
 
 // Where the elements of `shape`, broadcast to `to`, are read at flat position k of `to`.
 size_t broadcast_at(const Shape& shape, const Shape& to, int64_t k) {
@@ -211,7 +213,9 @@ OpSamples binary_samples(const std::string& op,
     return s;
   };
   const bool kinks = !options.kinks.empty();
-  const auto first = [=](const Shape& s) { return kinks ? on_grid(s, a, 0) : uniform(s, a.lo, a.hi); };
+  const auto first = [=](const Shape& s) {
+    return kinks ? on_grid(s, a, 0) : uniform(s, a.lo, a.hi);
+  };
   const auto second = [=](const Shape& s) {
     return kinks ? on_grid(s, b, 0.1) : uniform(s, b.lo, b.hi);
   };
@@ -221,17 +225,18 @@ OpSamples binary_samples(const std::string& op,
   OpSamples all;
   all.op = op;
   const std::pair<Shape, Shape> shapes[] = {
-      {{3, 4}, {3, 4}}, {{3, 4}, {4}},    {{4}, {3, 4}}, {{3, 1}, {1, 4}}, {{2, 3, 4}, {3, 1}},
-      {{2, 1, 3}, {4, 1}}, {{2, 3}, {}}, {{}, {2, 3}},  {{}, {}},         {{0, 4}, {4}},
+      {{3, 4}, {3, 4}},    {{3, 4}, {4}}, {{4}, {3, 4}}, {{3, 1}, {1, 4}}, {{2, 3, 4}, {3, 1}},
+      {{2, 1, 3}, {4, 1}}, {{2, 3}, {}},  {{}, {2, 3}},  {{}, {}},         {{0, 4}, {4}},
       {{0}, {1}},          {{1, 1}, {2}}};
   for (const auto& [x, y] : shapes) all.samples.push_back(pair(x, y));
-  all.samples.push_back(make("equal rows", repeat_rows(first({4}), 3), repeat_rows(second({4}), 3)));
+  all.samples.push_back(
+      make("equal rows", repeat_rows(first({4}), 3), repeat_rows(second({4}), 3)));
   all.sized = [=](int64_t n) {
     return std::vector<Sample>{pair({n}, {n}), pair({n}, {}), pair({}, {n}), pair({2, n}, {n}),
                                pair({n, 2}, {n, 1})};
   };
-  all.errors.push_back(error_sample<ShapeError>(
-      "shapes", {first({3, 4}), second({5})}, call, op + ": a is [3,4], b is [5]"));
+  all.errors.push_back(error_sample<ShapeError>("shapes", {first({3, 4}), second({5})}, call,
+                                                op + ": a is [3,4], b is [5]"));
   return all;
 }
 
@@ -269,10 +274,10 @@ OpSamples reduction_samples(const std::string& op,
   };
   OpSamples all;
   all.op = op;
-  all.samples = {make({3, 4}, {}, false),    make({3, 4}, 0, false), make({3, 4}, -1, false),
-                 make({3, 4}, 1, true),      make({2, 3, 4}, 1, false),
-                 make({2, 3, 4}, -3, true),  make({}, {}, false),    make({1}, 0, false),
-                 make({2, 1, 3}, 1, false),  make({0, 3}, 1, false)};
+  all.samples = {make({3, 4}, {}, false), make({3, 4}, 0, false),    make({3, 4}, -1, false),
+                 make({3, 4}, 1, true),   make({2, 3, 4}, 1, false), make({2, 3, 4}, -3, true),
+                 make({}, {}, false),     make({1}, 0, false),       make({2, 1, 3}, 1, false),
+                 make({0, 3}, 1, false)};
   if (options.several_axes) {
     all.samples.push_back(make({2, 3, 4}, {0, 2}, false));
     all.samples.push_back(make({2, 3, 4}, {0, -2}, true));

@@ -3,9 +3,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "ebb/ops/creation.h"
-#include "ebb/ops/elementwise.h"
+#include "ebb/ops/norm.h"
 #include "ebb/ops/random.h"
-#include "ebb/ops/reduce.h"
 
 namespace ebb::nn {
 
@@ -47,22 +46,8 @@ void LayerNorm::start() {
 }
 
 Tensor LayerNorm::operator()(const Tensor& x) const {
-  const Shape shape = x.shape();
-  const int lead = shape.rank() - shape_.rank();
-  bool fits = lead >= 0;
-  Shape axes;
-  for (int i = 0; i < shape_.rank() && fits; ++i) {
-    fits = shape[lead + i] == shape_[i];
-    axes.push_back(lead + i);
-  }
-  if (!fits) {
-    throw ShapeError(
-        absl::StrCat("LayerNorm: x is ", shape.str(), "; it must end in ", shape_.str()));
-  }
-  const Axes over{Span<const int64_t>(axes.begin(), static_cast<size_t>(axes.rank()))};
-  const Tensor centred = x - mean(x, over, true);
-  const Tensor y = centred * rsqrt(mean(square(centred), over, true) + options_.eps);
-  return weight.defined() ? y * weight + bias : y;
+  if (!weight.defined()) return layer_norm(x, shape_, Tensor(), Tensor(), options_.eps);
+  return layer_norm(x, shape_, weight, bias, options_.eps);
 }
 
 }  // namespace ebb::nn

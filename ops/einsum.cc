@@ -29,6 +29,9 @@ struct Labels {
   int find(char c) const { return static_cast<int>(std::find(at, at + size, c) - at); }
   bool has(char c) const { return find(c) < size; }
   void push_back(char c) { at[size++] = c; }
+  bool operator==(const Labels& o) const {
+    return size == o.size && std::equal(at, at + size, o.at);
+  }
   std::string str() const { return std::string(at, static_cast<size_t>(size)); }
 };
 
@@ -109,6 +112,11 @@ Factor distinct(const Array& a, const Labels& labels, const Sizes& sizes) {
   Factor f;
   Shape shape;
   int64_t strides[kMaxRank];
+  bool same = true;
+  for (int k = 0; k < labels.size && same; ++k) {
+    same = a.size(k) == sizes[static_cast<size_t>(labels[k])] && labels.find(labels[k]) == k;
+  }
+  if (same) return {a, labels};
   for (int k = 0; k < labels.size; ++k) {
     const char c = labels[k];
     if (a.size(k) != sizes[static_cast<size_t>(c)]) continue;
@@ -143,6 +151,7 @@ Factor sum_over_others(const Factor& f, const LabelSet& keep) {
 
 // f with its axes in the order of `labels`, 0 as the stride of those it lacks. View.
 Array arranged(const Factor& f, const Labels& labels, const Sizes& sizes) {
+  if (f.labels == labels) return f.array;
   Shape shape;
   int64_t strides[kMaxRank];
   for (int k = 0; k < labels.size; ++k) {
@@ -226,9 +235,7 @@ Factor contract(Factor a, Factor b, const LabelSet& keep, const Labels& wanted, 
   const LabelSet both = set_of(a.labels) & set_of(b.labels);
   const LabelSet all = set_of(a.labels) | set_of(b.labels);
   const Labels labels = in_order(all & keep, wanted, a.labels, b.labels);
-  const auto fits = [&](const Labels& l) {
-    return target.defined() && l.size == wanted.size && std::equal(l.at, l.at + l.size, wanted.at);
-  };
+  const auto fits = [&](const Labels& l) { return target.defined() && l == wanted; };
   if ((both & ~keep).none()) {
     return product(a, b, labels, sizes, fits(labels) ? target : Array());
   }

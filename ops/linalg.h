@@ -3,8 +3,9 @@
 
 #include "ebb/autograd/tensor.h"
 
-// Products of vectors and matrices, and the parts of a matrix. The operands of a product are float32
-// or float64, of one type (DTypeError); sizes that do not fit are a ShapeError naming the operands.
+// Products of vectors and matrices, and the parts of a matrix. The operands of a product are
+// float32 or float64, of one type (DTypeError); sizes that do not fit are a ShapeError naming the
+// operands.
 //
 // The gradient of a matrix that was used on few vectors is a sum of few products of two vectors,
 // and stays one up to the optimiser where that is cheaper than the matrix (gradient.h).
@@ -20,8 +21,8 @@ Tensor mv(const Tensor& a, const Tensor& x, Where where = Where::current());
 Tensor mm(const Tensor& a, const Tensor& b, Where where = Where::current());
 /// As many matrix products: [b,m,k] times [b,k,n] to [b,m,n].
 Tensor bmm(const Tensor& a, const Tensor& b, Where where = Where::current());
-/// The product of vectors, matrices and stacks of matrices, as in NumPy and PyTorch: a vector on the
-/// left counts as a row, on the right as a column, and that axis is gone from the result; axes
+/// The product of vectors, matrices and stacks of matrices, as in NumPy and PyTorch: a vector on
+/// the left counts as a row, on the right as a column, and that axis is gone from the result; axes
 /// before the last two broadcast. [k][k] -> [], [m,k][k] -> [m], [k][...,k,n] -> [...,n],
 /// [...,m,k][...,k,n] -> [...,m,n].
 Tensor matmul(const Tensor& a, const Tensor& b, Where where = Where::current());

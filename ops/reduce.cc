@@ -120,7 +120,8 @@ struct Mean {
   static Grads backward(const Saved& s, const OutGrads& g) {
     const Shape shape = s.in_shape(0);
     const Attrs& a = s.attrs<Attrs>();
-    // Of no elements the gradient is empty, whatever it is divided by; 0 would make NaN of the next.
+    // Of no elements the gradient is empty, whatever it is divided by; 0 would make NaN of the
+    // next.
     const int64_t n = std::max<int64_t>(reduced_count(shape, a.mask), 1);
     const Tensor mean = g[0] / static_cast<double>(n);
     return {expand(keep_axes(mean, shape, a), shape)};

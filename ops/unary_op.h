@@ -48,10 +48,9 @@ struct UnaryOp {
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     Array gy = contiguous(g.take(0));
     const Array dx = reuse_or_new(gy);
-    run_unary_backward(kernel, gy,
-                       kernels::backward_reads_input(kernel) ? contiguous(s.in_array(0)) : Array(),
-                       kernels::backward_reads_output(kernel) ? s.out_array(0) : Array(), dx,
-                       s.attrs<Attrs>());
+    run_unary_backward(
+        kernel, gy, kernels::backward_reads_input(kernel) ? contiguous(s.in_array(0)) : Array(),
+        kernels::backward_reads_output(kernel) ? s.out_array(0) : Array(), dx, s.attrs<Attrs>());
     sink.add(0, dx);
   }
 };

@@ -70,16 +70,21 @@ HWY_INLINE Moments<T> moments(const T* x, size_t n, double eps) {
   const hn::ScalableTag<T> d;
   constexpr size_t kN = kLanes<decltype(d)>;
   const auto count = static_cast<double>(n);
-  const double mean =
-      sum<T>(n, [=](size_t i, size_t left) HWY_ATTR { return load(d, x + i, left); }) / count;
-  const auto vmean = hn::Set(d, static_cast<T>(mean));
-  // The rounded mean is off by a little; the sum of the distances from it takes that out again.
+  const T near = static_cast<T>(
+      sum<T>(n, [=](size_t i, size_t left) HWY_ATTR { return load(d, x + i, left); }) / count);
+  // That mean is rounded, and of large numbers off by more than they differ. Distances from it are
+  // small, so that their mean and mean square tell the rest.
+  const auto vnear = hn::Set(d, near);
+  const auto distance = [=](size_t i, size_t left) HWY_ATTR {
+    const auto c = hn::Sub(load(d, x + i, left), vnear);
+    return left == kN ? c : hn::IfThenElseZero(hn::FirstN(d, left), c);
+  };
+  const double off = sum<T>(n, distance) / count;
   const double squares = sum<T>(n, [=](size_t i, size_t left) HWY_ATTR {
-    const auto c = hn::Sub(load(d, x + i, left), vmean);
-    const auto own = left == kN ? c : hn::IfThenElseZero(hn::FirstN(d, left), c);
-    return hn::Mul(own, own);
+    const auto c = distance(i, left);
+    return hn::Mul(c, c);
   });
-  const double off = mean - static_cast<double>(static_cast<T>(mean));
+  const double mean = static_cast<double>(near) + off;
   const double variance = squares / count - off * off;
   return {static_cast<T>(mean), static_cast<T>(1 / std::sqrt(variance + eps))};
 }

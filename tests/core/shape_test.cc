@@ -46,7 +46,8 @@ TEST(Shape, RankIsLimited) {
   Shape s{1, 2, 3, 4, 5, 6, 7};
   s.push_back(8);
   EXPECT_EQ(s.rank(), 8);
-  EXPECT_EQ(message_of<ShapeError>([&] { s.push_back(9); }), "shape: rank 9 is above the largest, 8");
+  EXPECT_EQ(message_of<ShapeError>([&] { s.push_back(9); }),
+            "shape: rank 9 is above the largest, 8");
   EXPECT_EQ(s.rank(), 8);
   EXPECT_THROW((Shape{1, 1, 1, 1, 1, 1, 1, 1, 1}), ShapeError);
   EXPECT_THROW(Shape(std::vector<int64_t>(20, 1)), ShapeError);
@@ -55,7 +56,9 @@ TEST(Shape, RankIsLimited) {
 TEST(CheckedNumel, RejectsWhatNoArrayCanHave) {
   EXPECT_EQ(checked_numel({2, 3}, 8), 6);
   EXPECT_EQ(checked_numel({}, 8), 1);
-  EXPECT_EQ(message_of<ShapeError>([] { checked_numel({2, -1}, 4); }),
+  EXPECT_EQ(message_of<ShapeError>([] {
+              checked_numel({2, -1}, 4);
+            }),
             "shape: [2,-1] has a negative size");
   EXPECT_THROW(checked_numel({0, -1}, 4), ShapeError);
   EXPECT_THROW(checked_numel({INT64_MAX, 2}, 1), MemoryError);
@@ -108,7 +111,9 @@ TEST(Axes, NamesAxesByBits) {
   EXPECT_EQ(Axes().mask(0, "op"), 0u);
   EXPECT_EQ(Axes(0).mask(0, "op"), 0u);
   EXPECT_EQ(Axes().mask(8, "op"), 0xffu);
-  EXPECT_EQ(message_of<ValueError>([] { Axes{1, -1}.mask(2, "sum"); }),
+  EXPECT_EQ(message_of<ValueError>([] {
+              Axes{1, -1}.mask(2, "sum");
+            }),
             "sum: axis -1 is named twice");
   EXPECT_THROW(Axes(5).mask(2, "sum"), IndexError);
 }

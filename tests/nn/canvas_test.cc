@@ -411,7 +411,8 @@ TEST(Axis, TicksAreRoundAndLabelledTrue) {
     const Axis axis(lo, hi, log);
     const Ticks t = axis.ticks(count);
     ASSERT_GE(t.at.size(), 1u) << lo << " " << hi << " " << count;
-    ASSERT_LE(t.at.size(), static_cast<size_t>(std::max(count + 2, 5))) << lo << " " << hi << " " << count;
+    ASSERT_LE(t.at.size(), static_cast<size_t>(std::max(count + 2, 5)))
+        << lo << " " << hi << " " << count;
     const double slack = 1e-8 * (hi - lo);
     for (size_t i = 0; i < t.at.size(); ++i) {
       ASSERT_GE(t.at[i], lo - slack);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "ebb/autograd/testing.h"
 #include "ebb/ebb.h"
 
 namespace ebb {
@@ -64,6 +65,100 @@ TEST(Module, IsAdoptedOnce) {
   EXPECT_THROW(one.adopt("again", part), ValueError);
 }
 
+TEST(Module, CannotHoldItself) {
+  struct Holder : nn::Module {
+    using nn::Module::adopt;
+  };
+  Holder outer;
+  Holder inner;
+  EXPECT_THROW(outer.adopt("self", outer), ValueError);
+  outer.adopt("inner", inner);
+  EXPECT_THROW(inner.adopt("outer", outer), ValueError);
+}
+
+TEST(Module, APartThatGoesLeaves) {
+  struct Net2 : nn::Module {
+    std::unique_ptr<nn::Linear> head = std::make_unique<nn::Linear>(*this, "head", 2, 2);
+  };
+  Net2 net;
+  EXPECT_EQ(net.parameters().size(), 2u);
+  net.head.reset();
+  EXPECT_EQ(net.parameters().size(), 0u);
+  net.head = std::make_unique<nn::Linear>(net, "head", 2, 3);
+  EXPECT_EQ(net.parameters()[0].shape(), Shape({3, 2}));
+
+  // A part that outlives what it was a part of may join another.
+  struct Holder : nn::Module {
+    using nn::Module::adopt;
+  };
+  nn::Linear part(2, 2);
+  { Holder().adopt("part", part); }
+  Holder other;
+  other.adopt("part", part);
+  EXPECT_EQ(names(other), (std::vector<std::string>{"part.weight", "part.bias"}));
+}
+
+TEST(Module, APartWhoseConstructorThrowsIsNotListed) {
+  struct Fails : nn::Module {
+    explicit Fails(nn::Module& parent) : nn::Module(parent, "fails") { throw ValueError("no"); }
+  };
+  nn::Linear fc(2, 2);
+  EXPECT_THROW(Fails{fc}, ValueError);
+  EXPECT_EQ(fc.parameters().size(), 2u);
+}
+
+// The optimiser stores its state by these names, so asking a part for its parameters must not
+// change them.
+TEST(Module, ParametersKeepTheirNameFromTheOutermostModule) {
+  struct Inner : nn::Module {
+    nn::Linear fc{*this, "fc", 2, 2};
+    using nn::Module::Module;
+  };
+  struct Outer : nn::Module {
+    Inner inner{*this, "inner"};
+    nn::Sequential tail{*this, "tail"};
+    Outer() { tail.add<nn::Linear>(2, 2); }
+  };
+  const Outer net;
+  EXPECT_EQ(net.inner.fc.weight.leaf().name, "inner.fc.weight");
+  EXPECT_EQ(names(net.inner), (std::vector<std::string>{"fc.weight", "fc.bias"}));
+  EXPECT_EQ(net.inner.fc.weight.leaf().name, "inner.fc.weight");
+  EXPECT_EQ(net.tail.parameters()[1].leaf().name, "tail.0.bias");
+}
+
+TEST(Module, ASharedParameterLoadsUnderAnyOfItsNames) {
+  struct Tied : nn::Module {
+    nn::Embedding words{*this, "words", 3, 2};
+    Tied() { register_parameter("decoder", words.weight); }
+  };
+  Tied net;
+  EXPECT_EQ(net.state_dict().size(), 1u);
+  EXPECT_EQ(net.words.weight.leaf().name, "words.weight");
+  net.load_state_dict({{"decoder", ones({3, 2})}});
+  EXPECT_EQ(net.words.weight->to_vector<float>(), std::vector<float>(6, 1));
+  net.load_state_dict({{"decoder", zeros({3, 2})}, {"words.weight", zeros({3, 2})}});
+  EXPECT_EQ(net.words.weight->to_vector<float>(), std::vector<float>(6, 0));
+  EXPECT_THROW(net.load_state_dict({}), ValueError);
+}
+
+TEST(Module, IsStoredAndConvertedWithWhatItsOptimiserPutOff) {
+  const auto train = [](nn::Embedding& table, optim::SGD& sgd) {
+    table(testing::indices({1, 2})).sum().backward();
+    sgd.step();
+    sgd.zero_grad();
+  };
+  nn::Embedding table(600, 4);
+  table.weight.copy_from(ones({600, 4}));
+  optim::SGD sgd(table.parameters(), {.lr = 0.5, .weight_decay = 1});
+  train(table, sgd);
+  EXPECT_EQ(table.state_dict().at("weight")[300][0].item(), 0.5);
+  train(table, sgd);
+  table.to(kFloat64);
+  EXPECT_EQ(table.weight->value().at({300, 0}), 0.25);
+  train(table, sgd);
+  EXPECT_EQ(nn::clone_as(table, 600, 4)->weight->value().at({300, 0}), 0.125);
+}
+
 TEST(Module, TrainAndEvalReachAllParts) {
   Net net;
   net.eval();
@@ -121,6 +216,36 @@ TEST(Module, ClonesByState) {
   copy->hidden.weight.copy_from(zeros({4, 3}));
   EXPECT_NE(net.hidden.weight->to_vector<double>(), copy->hidden.weight->to_vector<double>());
   EXPECT_THROW(net.clone(), Error);
+}
+
+TEST(Module, ClonesKeepTheModeOfEachPart) {
+  Net net;
+  net.hidden.eval();
+  const auto copy = nn::clone_as(net);
+  EXPECT_TRUE(copy->is_training());
+  EXPECT_FALSE(copy->hidden.is_training());
+  EXPECT_TRUE(copy->out.is_training());
+}
+
+TEST(ModuleList, HoldsModulesByNumber) {
+  struct Deep : nn::Module {
+    nn::ModuleList<nn::Linear> layers{*this, "layers"};
+    Deep() {
+      for (int i = 0; i < 3; ++i) layers.emplace_back(2, 2, nn::LinearOptions{.bias = false});
+    }
+  };
+  const Deep net;
+  EXPECT_EQ(names(net),
+            (std::vector<std::string>{"layers.0.weight", "layers.1.weight", "layers.2.weight"}));
+  Tensor x = randn({2});
+  size_t count = 0;
+  for (const nn::Linear& layer : net.layers) {
+    x = layer(x);
+    ++count;
+  }
+  EXPECT_EQ(count, net.layers.size());
+  EXPECT_EQ(&net.layers[1], &*++net.layers.begin());
+  EXPECT_THROW(net.layers[3], IndexError);
 }
 
 TEST(Sequential, ChainsAdoptsAndClones) {

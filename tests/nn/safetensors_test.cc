@@ -96,6 +96,59 @@ TEST(SafeTensors, HostileFiles) {
   EXPECT_NE(cause_of(file_of(overlap, 12)).find("begins at 4"), std::string::npos);
 }
 
+TEST(SafeTensors, ElementsLieAtMultiplesOfTheirSize) {
+  const TempDir dir;
+  io::write_safetensors(
+      dir.file("a"),
+      {{{"a", ones({3}).to(kBool)}, {"b", ones({1}).to(kFloat64)}, {"c", ones({3}).to(kFloat16)}},
+       {}});
+  const std::vector<uint8_t> bytes = io::read_file(dir.file("a"));
+  uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), sizeof(length));
+  EXPECT_EQ(length % 8, 0u);
+  const std::string header(bytes.begin() + 8, bytes.begin() + 8 + static_cast<int64_t>(length));
+  EXPECT_NE(header.find(R"("b":{"data_offsets":[0,8])"), std::string::npos) << header;
+  EXPECT_NE(header.find(R"("c":{"data_offsets":[8,14])"), std::string::npos);
+  EXPECT_NE(header.find(R"("a":{"data_offsets":[14,17])"), std::string::npos);
+}
+
+TEST(SafeTensors, RefusesWhatTheFormatCannotHold) {
+  const TempDir dir;
+  const auto write = [&](const io::SafeTensors& s) { io::write_safetensors(dir.file("a"), s); };
+  EXPECT_THROW(write({{{"__metadata__", ones({1})}}, {}}), ValueError);
+  EXPECT_THROW(write({{{"a", Tensor()}}, {}}), ValueError);
+  EXPECT_THROW(write({{{"\xff", ones({1})}}, {}}), ValueError);
+  EXPECT_THROW(write({{}, {{"note", "\xc3"}}}), ValueError);
+  EXPECT_TRUE(dir.names().empty());
+}
+
+TEST(SafeTensors, AnyByteButZeroIsTrue) {
+  const TempDir dir;
+  auto bytes = file_of(R"({"a":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}})", 3);
+  bytes[bytes.size() - 1] = 0xff;
+  bytes[bytes.size() - 2] = 2;
+  io::atomic_write(dir.file("a"), bytes);
+  const Tensor a = io::read_safetensors(dir.file("a")).tensors.at("a");
+  EXPECT_EQ(a.to(kInt64).to_vector<int64_t>(), (std::vector<int64_t>{0, 1, 1}));
+}
+
+TEST(SafeTensors, ABigFileTakesNoMoreMemoryThanItsTensors) {
+  const TempDir dir;
+  constexpr int64_t kElements = 4'000'000;
+  {
+    const nn::Linear big(kElements, 1, {.bias = false});
+    reset_peak_memory();
+    const int64_t before = memory_stats().peak_bytes;
+    io::save(big, dir.file("a"));
+    EXPECT_LT(memory_stats().peak_bytes, before + kElements / 4) << "saving copies nothing";
+  }
+  const int64_t before = memory_stats().live_bytes;
+  reset_peak_memory();
+  const auto contents = io::read_safetensors(dir.file("a"));
+  EXPECT_LT(memory_stats().peak_bytes, before + 4 * kElements + kElements);
+  EXPECT_EQ(contents.tensors.at("weight").numel(), kElements);
+}
+
 TEST(SafeTensors, MutatedFilesAreReadOrRefused) {
   const TempDir dir;
   io::write_safetensors(dir.file("a"), {{{"w", randn({3, 2})}, {"b", randn({2})}}, {}});

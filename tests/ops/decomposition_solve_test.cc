@@ -4,10 +4,10 @@
 #include <cmath>
 #include <string>
 
+#include "decomposition_reference.h"
 #include "ebb/autograd/engine.h"
 #include "ebb/autograd/leaf.h"
 #include "ebb/ops/decomposition.h"
-#include "decomposition_reference.h"
 
 // Linear systems, inverse and determinant.
 namespace ebb {
@@ -171,9 +171,9 @@ const RegisterSamples kSolve{
           "solve: a is [2,2,2], b is [3,2,2]; the axes before the last two must be equal or 1"));
       s.errors.push_back(error_sample<ShapeError>("not square", {normal({2, 3}), normal({3})}, call,
                                                   "solve: a is [2,3]; it must be square"));
-      s.errors.push_back(error_sample<DTypeError>(
-          "two types", {normal({2, 2}), normal({2}).to(kFloat32)}, call,
-          "solve: input 0 is float64[2,2], input 1 is float32[2]"));
+      s.errors.push_back(
+          error_sample<DTypeError>("two types", {normal({2, 2}), normal({2}).to(kFloat32)}, call,
+                                   "solve: input 0 is float64[2,2], input 1 is float32[2]"));
       s.no_scalar = "a is a matrix";
       return s;
     }};

@@ -30,36 +30,30 @@ using testing::RegisterSamples;
 using testing::Sample;
 using testing::tensor;
 
-constexpr Reduction kReductions[] = {Reduction::kMean, Reduction::kSum,
-                                     Reduction::kNone};
-const char *name_of(Reduction r) {
+constexpr Reduction kReductions[] = {Reduction::kMean, Reduction::kSum, Reduction::kNone};
+const char* name_of(Reduction r) {
   return r == Reduction::kMean ? "mean" : r == Reduction::kSum ? "sum" : "none";
 }
 
 // Losses of the samples, reduced as asked.
-RefArray reduced(const RefArray &each, Reduction r) {
-  if (r == Reduction::kNone)
-    return each;
+RefArray reduced(const RefArray& each, Reduction r) {
+  if (r == Reduction::kNone) return each;
   double sum = 0;
-  for (double v : each.v)
-    sum += v;
-  return RefArray({}, r == Reduction::kMean
-                          ? sum / static_cast<double>(each.numel())
-                          : sum);
+  for (double v : each.v) sum += v;
+  return RefArray({}, r == Reduction::kMean ? sum / static_cast<double>(each.numel()) : sum);
 }
 
 using Numbers = Span<const double>;
 /// Makes the inputs of a loss, of one shape.
-using Inputs = std::function<std::vector<Tensor>(const Shape &)>;
+using Inputs = std::function<std::vector<Tensor>(const Shape&)>;
 using Loss = std::function<Tensor(Span<const Tensor>, Reduction)>;
 
 // `reference` is the loss of one element, given those of the inputs.
-OpSamples pointwise(const std::string &op, const Inputs &inputs,
-                    const Loss &loss,
-                    const std::function<double(Numbers)> &reference,
-                    const std::string &no_second_order = "") {
+OpSamples pointwise(const std::string& op, const Inputs& inputs, const Loss& loss,
+                    const std::function<double(Numbers)>& reference,
+                    const std::string& no_second_order = "") {
   OpSamples s{.op = op};
-  const auto make = [=](const Shape &shape, Reduction r) {
+  const auto make = [=](const Shape& shape, Reduction r) {
     return Sample{.name = absl::StrCat(shape.str(), " ", name_of(r)),
                   .inputs = inputs(shape),
                   .call = [=](Span<const Tensor> x) { return loss(x, r); },
@@ -68,8 +62,7 @@ OpSamples pointwise(const std::string &op, const Inputs &inputs,
                         RefArray each(x[0].shape);
                         for (size_t k = 0; k < each.v.size(); ++k) {
                           std::vector<double> v;
-                          for (const RefArray &a : x)
-                            v.push_back(a.v[k]);
+                          for (const RefArray& a : x) v.push_back(a.v[k]);
                           each.v[k] = reference(v);
                         }
                         return reduced(each, r);
@@ -77,47 +70,41 @@ OpSamples pointwise(const std::string &op, const Inputs &inputs,
                   .no_second_order = no_second_order};
   };
   for (const Reduction r : kReductions) {
-    for (const Shape &shape : {Shape{3, 4}, Shape{}, Shape{2, 3, 2}}) {
+    for (const Shape& shape : {Shape{3, 4}, Shape{}, Shape{2, 3, 2}}) {
       s.samples.push_back(make(shape, r));
     }
   }
   s.samples.push_back(make({0, 3}, Reduction::kSum));
   s.samples.push_back(make({0}, Reduction::kNone));
   s.sized = [=](int64_t n) {
-    return std::vector<Sample>{make({n}, Reduction::kSum),
-                               make({n}, Reduction::kNone)};
+    return std::vector<Sample>{make({n}, Reduction::kSum), make({n}, Reduction::kNone)};
   };
   std::vector<Tensor> other = inputs({3, 4});
   other.back() = inputs({4}).back();
-  const auto call = [=](Span<const Tensor> x) {
-    return loss(x, Reduction::kMean);
-  };
-  s.errors.push_back(error_sample<ShapeError>(
-      "shapes", other, call,
-      absl::StrCat(op, ": input 0 is [3,4], input ", other.size() - 1,
-                   " is [4]; the shapes must be equal")));
+  const auto call = [=](Span<const Tensor> x) { return loss(x, Reduction::kMean); };
+  s.errors.push_back(
+      error_sample<ShapeError>("shapes", other, call,
+                               absl::StrCat(op, ": input 0 is [3,4], input ", other.size() - 1,
+                                            " is [4]; the shapes must be equal")));
   other.back() = testing::integers({3, 4}, 0, 1);
   s.errors.push_back(error_sample<DTypeError>(
-      "int64", other, call,
-      absl::StrCat(op, ": input ", other.size() - 1, " is int64[3,4]")));
+      "int64", other, call, absl::StrCat(op, ": input ", other.size() - 1, " is int64[3,4]")));
   return s;
 }
 
 // An input and a target whose difference is at least 0.05 away from each of
 // `kinks`.
 Inputs apart_from(std::vector<double> kinks) {
-  return [kinks](const Shape &shape) {
+  return [kinks](const Shape& shape) {
     const Tensor x = testing::uniform(shape, -2, 2);
-    std::vector<double> t =
-        testing::uniform_away_from(shape, -1.5, 1.5, kinks).to_vector<double>();
-    for (size_t k = 0; k < t.size(); ++k)
-      t[k] = x.data<double>()[k] - t[k];
+    std::vector<double> t = testing::uniform_away_from(shape, -1.5, 1.5, kinks).to_vector<double>();
+    for (size_t k = 0; k < t.size(); ++k) t[k] = x.data<double>()[k] - t[k];
     return std::vector<Tensor>{x, tensor(shape, t)};
   };
 }
 
 Inputs between(double lo0, double hi0, double lo1, double hi1) {
-  return [=](const Shape &shape) {
+  return [=](const Shape& shape) {
     return std::vector<Tensor>{testing::uniform(shape, lo0, hi0),
                                testing::uniform(shape, lo1, hi1)};
   };
@@ -127,9 +114,7 @@ const RegisterSamples kMse{
     "mse_loss", [] {
       return pointwise(
           "mse_loss", between(-2, 2, -2, 2),
-          [](Span<const Tensor> x, Reduction r) {
-            return mse_loss(x[0], x[1], {r});
-          },
+          [](Span<const Tensor> x, Reduction r) { return mse_loss(x[0], x[1], {r}); },
           [](Numbers v) { return (v[0] - v[1]) * (v[0] - v[1]); });
     }};
 
@@ -137,9 +122,7 @@ const RegisterSamples kL1{
     "l1_loss", [] {
       return pointwise(
           "l1_loss", apart_from({0}),
-          [](Span<const Tensor> x, Reduction r) {
-            return l1_loss(x[0], x[1], {r});
-          },
+          [](Span<const Tensor> x, Reduction r) { return l1_loss(x[0], x[1], {r}); },
           [](Numbers v) { return std::abs(v[0] - v[1]); });
     }};
 
@@ -157,9 +140,7 @@ const RegisterSamples kHuber{
           [](Numbers v) { return huber(v[0] - v[1], 0.75); });
       s.errors.push_back(error_sample<ValueError>(
           "delta", {testing::normal({2}), testing::normal({2})},
-          [](const Tensor &x, const Tensor &t) {
-            return huber_loss(x, t, {.delta = 0});
-          },
+          [](const Tensor& x, const Tensor& t) { return huber_loss(x, t, {.delta = 0}); },
           "huber_loss: delta is 0; it must be above 0"));
       return s;
     }};
@@ -181,13 +162,12 @@ const RegisterSamples kBce{
       const Tensor weight = testing::positive({3, 1});
       const Tensor pos_weight = testing::positive({4});
       for (const Reduction r : kReductions) {
-        const auto each = [=](auto &&weight_at, auto &&pos_at) {
+        const auto each = [=](auto&& weight_at, auto&& pos_at) {
           return [=](Span<const RefArray> in) {
             RefArray y(in[0].shape);
             for (int64_t i = 0; i < 3; ++i) {
               for (int64_t j = 0; j < 4; ++j) {
-                y(i, j) = weight_at(in, i) *
-                          bce(in[0](i, j), in[1](i, j), pos_at(in, j));
+                y(i, j) = weight_at(in, i) * bce(in[0](i, j), in[1](i, j), pos_at(in, j));
               }
             }
             return reduced(y, r);
@@ -198,60 +178,51 @@ const RegisterSamples kBce{
             {.name = absl::StrCat("weight ", name_of(r)),
              .inputs = {x, t, weight},
              .call =
-                 [r](const Tensor &a, const Tensor &b, const Tensor &w) {
-                   return bce_with_logits(
-                       a, b, {.weight = w.detach(), .reduction = r});
+                 [r](const Tensor& a, const Tensor& b, const Tensor& w) {
+                   return bce_with_logits(a, b, {.weight = w.detach(), .reduction = r});
                  },
-             .reference = each([](Span<const RefArray> in,
-                                  int64_t i) { return in[2](i, int64_t{0}); },
-                               one),
+             .reference =
+                 each([](Span<const RefArray> in, int64_t i) { return in[2](i, int64_t{0}); }, one),
              .constants = {2}});
         s.samples.push_back(
             {.name = absl::StrCat("pos_weight ", name_of(r)),
              .inputs = {x, t, pos_weight},
              .call =
-                 [r](const Tensor &a, const Tensor &b, const Tensor &p) {
-                   return bce_with_logits(
-                       a, b, {.reduction = r, .pos_weight = p.detach()});
+                 [r](const Tensor& a, const Tensor& b, const Tensor& p) {
+                   return bce_with_logits(a, b, {.reduction = r, .pos_weight = p.detach()});
                  },
-             .reference = each(one, [](Span<const RefArray> in,
-                                       int64_t j) { return in[2](j); }),
+             .reference = each(one, [](Span<const RefArray> in, int64_t j) { return in[2](j); }),
              .constants = {2}});
         s.samples.push_back(
             {.name = absl::StrCat("both weights ", name_of(r)),
              .inputs = {x, t, weight, pos_weight},
              .call =
-                 [r](const Tensor &a, const Tensor &b, const Tensor &w,
-                     const Tensor &p) {
-                   return bce_with_logits(a, b,
-                                          {.weight = w.detach(),
-                                           .reduction = r,
-                                           .pos_weight = p.detach()});
+                 [r](const Tensor& a, const Tensor& b, const Tensor& w, const Tensor& p) {
+                   return bce_with_logits(
+                       a, b, {.weight = w.detach(), .reduction = r, .pos_weight = p.detach()});
                  },
-             .reference = each(
-                 [](Span<const RefArray> in, int64_t i) {
-                   return in[2](i, int64_t{0});
-                 },
-                 [](Span<const RefArray> in, int64_t j) { return in[3](j); }),
+             .reference =
+                 each([](Span<const RefArray> in, int64_t i) { return in[2](i, int64_t{0}); },
+                      [](Span<const RefArray> in, int64_t j) { return in[3](j); }),
              .constants = {2, 3}});
       }
       s.errors.push_back(error_sample<ShapeError>(
           "weight", {x, t, testing::normal({5})},
-          [](const Tensor &a, const Tensor &b, const Tensor &w) {
+          [](const Tensor& a, const Tensor& b, const Tensor& w) {
             return bce_with_logits(a, b, {.weight = w.detach()});
           },
           "bce_with_logits: weight is [5], which does not repeat to input, "
           "[3,4]"));
       s.errors.push_back(error_sample<ShapeError>(
           "pos_weight", {x, t, testing::normal({2, 3, 4})},
-          [](const Tensor &a, const Tensor &b, const Tensor &p) {
+          [](const Tensor& a, const Tensor& b, const Tensor& p) {
             return bce_with_logits(a, b, {.pos_weight = p.detach()});
           },
           "bce_with_logits: pos_weight is [2,3,4], which does not repeat to "
           "input, [3,4]"));
       s.errors.push_back(error_sample<GradError>(
           "constant", {x, t, testing::normal({4})},
-          [](const Tensor &a, const Tensor &b, const Tensor &p) {
+          [](const Tensor& a, const Tensor& b, const Tensor& p) {
             return bce_with_logits(a, b, {.pos_weight = p});
           },
           "bce_with_logits: pos_weight requires a gradient, but it is a "
@@ -263,19 +234,15 @@ const RegisterSamples kKlDiv{
     "kl_div", [] {
       OpSamples s = pointwise(
           "kl_div", between(-3, -0.1, 0.2, 0.9),
-          [](Span<const Tensor> x, Reduction r) {
-            return kl_div(x[0], x[1], {.reduction = r});
-          },
+          [](Span<const Tensor> x, Reduction r) { return kl_div(x[0], x[1], {.reduction = r}); },
           [](Numbers v) { return v[1] * (std::log(v[1]) - v[0]); });
-      for (Sample &sample :
-           pointwise(
-               "kl_div", between(-3, -0.1, -3, -0.1),
-               [](Span<const Tensor> x, Reduction r) {
-                 return kl_div(x[0], x[1],
-                               {.reduction = r, .log_target = true});
-               },
-               [](Numbers v) { return std::exp(v[1]) * (v[1] - v[0]); })
-               .samples) {
+      for (Sample& sample : pointwise(
+                                "kl_div", between(-3, -0.1, -3, -0.1),
+                                [](Span<const Tensor> x, Reduction r) {
+                                  return kl_div(x[0], x[1], {.reduction = r, .log_target = true});
+                                },
+                                [](Numbers v) { return std::exp(v[1]) * (v[1] - v[0]); })
+                                .samples) {
         sample.name += " log_target";
         s.samples.push_back(std::move(sample));
       }
@@ -283,40 +250,37 @@ const RegisterSamples kKlDiv{
     }};
 
 // Targets of 1 and -1, scores whose loss is at least 0.05 away from the kink.
-Tensor signs(const Shape &shape) {
+Tensor signs(const Shape& shape) {
   std::vector<double> t;
-  for (double v : testing::uniform(shape, -1, 1).to_vector<double>())
-    t.push_back(v < 0 ? -1 : 1);
+  for (double v : testing::uniform(shape, -1, 1).to_vector<double>()) t.push_back(v < 0 ? -1 : 1);
   return tensor(shape, t);
 }
 
-const RegisterSamples kHinge{
-    "hinge_loss", [] {
-      return pointwise(
-          "hinge_loss",
-          [](const Shape &shape) {
-            return std::vector<Tensor>{
-                testing::uniform_away_from(shape, -2, 2, {-0.5, 0.5}),
-                signs(shape)};
-          },
-          [](Span<const Tensor> x, Reduction r) {
-            return hinge_loss(x[0], x[1], {.margin = 0.5, .reduction = r});
-          },
-          [](Numbers v) { return std::max(0.0, 0.5 - v[1] * v[0]); });
-    }};
+const RegisterSamples kHinge{"hinge_loss", [] {
+                               return pointwise(
+                                   "hinge_loss",
+                                   [](const Shape& shape) {
+                                     return std::vector<Tensor>{
+                                         testing::uniform_away_from(shape, -2, 2, {-0.5, 0.5}),
+                                         signs(shape)};
+                                   },
+                                   [](Span<const Tensor> x, Reduction r) {
+                                     return hinge_loss(x[0], x[1], {.margin = 0.5, .reduction = r});
+                                   },
+                                   [](Numbers v) { return std::max(0.0, 0.5 - v[1] * v[0]); });
+                             }};
 
 const RegisterSamples kMarginRanking{
     "margin_ranking_loss", [] {
       return pointwise(
           "margin_ranking_loss",
-          [](const Shape &shape) {
+          [](const Shape& shape) {
             std::vector<Tensor> x = apart_from({-0.25, 0.25})(shape);
             x.push_back(signs(shape));
             return x;
           },
           [](Span<const Tensor> x, Reduction r) {
-            return margin_ranking_loss(x[0], x[1], x[2],
-                                       {.margin = 0.25, .reduction = r});
+            return margin_ranking_loss(x[0], x[1], x[2], {.margin = 0.25, .reduction = r});
           },
           [](Numbers v) { return std::max(0.0, 0.25 - v[2] * (v[0] - v[1])); });
     }};
@@ -324,8 +288,7 @@ const RegisterSamples kMarginRanking{
 // --- of vectors
 // -----------------------------------------------------------------------------
 
-double distance(const double *a, const double *b, int64_t n, double p,
-                double eps) {
+double distance(const double* a, const double* b, int64_t n, double p, double eps) {
   double s = 0;
   for (int64_t k = 0; k < n; ++k) {
     const double d = std::abs(a[k] - b[k] + eps);
@@ -334,29 +297,24 @@ double distance(const double *a, const double *b, int64_t n, double p,
   return std::isinf(p) ? s : std::pow(s, 1 / p);
 }
 
-Sample triplet(const Shape &shape, const TripletOptions &o) {
+Sample triplet(const Shape& shape, const TripletOptions& o) {
   return {
-      .name = absl::StrCat(shape.str(), " p=", o.p, o.swap ? " swap " : " ",
-                           name_of(o.reduction)),
+      .name = absl::StrCat(shape.str(), " p=", o.p, o.swap ? " swap " : " ", name_of(o.reduction)),
       .inputs = {testing::uniform(shape, -2, 2), testing::uniform(shape, -2, 2),
                  testing::uniform(shape, -2, 2)},
-      .call = [o](const Tensor &a, const Tensor &p,
-                  const Tensor &n) { return triplet_margin_loss(a, p, n, o); },
+      .call = [o](const Tensor& a, const Tensor& p,
+                  const Tensor& n) { return triplet_margin_loss(a, p, n, o); },
       .reference =
-          [o](const RefArray &a, const RefArray &p, const RefArray &n) {
+          [o](const RefArray& a, const RefArray& p, const RefArray& n) {
             const int64_t d = a.shape[a.shape.rank() - 1];
-            RefArray y(
-                Shape(a.shape.data(), static_cast<size_t>(a.shape.rank() - 1)));
+            RefArray y(Shape(a.shape.data(), static_cast<size_t>(a.shape.rank() - 1)));
             for (int64_t i = 0; i < y.numel(); ++i) {
               const auto at = static_cast<size_t>(i * d);
-              const double *row[] = {a.v.data() + at, p.v.data() + at,
-                                     n.v.data() + at};
+              const double* row[] = {a.v.data() + at, p.v.data() + at, n.v.data() + at};
               double away = distance(row[0], row[2], d, o.p, o.eps);
-              if (o.swap)
-                away = std::min(away, distance(row[1], row[2], d, o.p, o.eps));
-              y.v[static_cast<size_t>(i)] = std::max(
-                  0.0,
-                  o.margin + distance(row[0], row[1], d, o.p, o.eps) - away);
+              if (o.swap) away = std::min(away, distance(row[1], row[2], d, o.p, o.eps));
+              y.v[static_cast<size_t>(i)] =
+                  std::max(0.0, o.margin + distance(row[0], row[1], d, o.p, o.eps) - away);
             }
             return reduced(y, o.reduction);
           },
@@ -372,74 +330,66 @@ const RegisterSamples kTriplet{
           s.samples.push_back(triplet({6, 3}, {.swap = swap, .reduction = r}));
         }
       }
-      for (const double p :
-           {1.0, 1.5, 3.0, std::numeric_limits<double>::infinity()}) {
+      for (const double p : {1.0, 1.5, 3.0, std::numeric_limits<double>::infinity()}) {
         s.samples.push_back(triplet({5, 4}, {.margin = 0.5, .p = p}));
       }
       s.samples.push_back(triplet({4}, {.margin = 5}));
-      s.samples.push_back(
-          triplet({2, 2, 3}, {.eps = 0.25, .reduction = Reduction::kNone}));
+      s.samples.push_back(triplet({2, 2, 3}, {.eps = 0.25, .reduction = Reduction::kNone}));
       s.samples.push_back(triplet({0, 3}, {.reduction = Reduction::kSum}));
       s.no_scalar = "a scalar is no vector: an error";
       s.sized = [](int64_t n) {
-        if (n == 0)
-          return std::vector<Sample>{};
-        return std::vector<Sample>{
-            triplet({2, n}, {.margin = 5}),
-            triplet({n, 3}, {.reduction = Reduction::kNone})};
+        if (n == 0) return std::vector<Sample>{};
+        return std::vector<Sample>{triplet({2, n}, {.margin = 5}),
+                                   triplet({n, 3}, {.reduction = Reduction::kNone})};
       };
-      const auto call = [](const Tensor &a, const Tensor &p, const Tensor &n) {
+      const auto call = [](const Tensor& a, const Tensor& p, const Tensor& n) {
         return triplet_margin_loss(a, p, n);
       };
       const Tensor x = testing::normal({2, 3});
       const Tensor point = testing::scalar(1);
       s.errors = {
-          error_sample<ShapeError>(
-              "shapes", {x, x, testing::normal({2, 4})}, call,
-              "triplet_margin_loss: input 0 is [2,3], input 2 is [2,4]"),
-          error_sample<ShapeError>(
-              "scalar", {point, point, point}, call,
-              "triplet_margin_loss: input 0 is [], not vectors"),
+          error_sample<ShapeError>("shapes", {x, x, testing::normal({2, 4})}, call,
+                                   "triplet_margin_loss: input 0 is [2,3], input 2 is [2,4]"),
+          error_sample<ShapeError>("scalar", {point, point, point}, call,
+                                   "triplet_margin_loss: input 0 is [], not vectors"),
           error_sample<ValueError>(
               "p", {x, x, x},
-              [](const Tensor &a, const Tensor &p, const Tensor &n) {
+              [](const Tensor& a, const Tensor& p, const Tensor& n) {
                 return triplet_margin_loss(a, p, n, {.p = 0});
               },
               "triplet_margin_loss: p is 0; it must be above 0")};
       return s;
     }};
 
-Sample cosine(const Shape &shape, const MarginOptions &o) {
+Sample cosine(const Shape& shape, const MarginOptions& o) {
   const Shape samples(shape.data(), static_cast<size_t>(shape.rank() - 1));
-  return {.name = absl::StrCat(shape.str(), " ", name_of(o.reduction)),
-          .inputs = {testing::uniform(shape, -2, 2),
-                     testing::uniform(shape, -2, 2), signs(samples)},
-          .call =
-              [o](const Tensor &a, const Tensor &b, const Tensor &t) {
-                return cosine_embedding_loss(a, b, t.detach(), o);
-              },
-          .reference =
-              [o](const RefArray &a, const RefArray &b, const RefArray &t) {
-                const int64_t d = a.shape[a.shape.rank() - 1];
-                RefArray y(t.shape);
-                for (int64_t i = 0; i < y.numel(); ++i) {
-                  double ab = 0;
-                  double aa = 1e-12;
-                  double bb = 1e-12;
-                  for (int64_t k = 0; k < d; ++k) {
-                    const double u = a.v[static_cast<size_t>(i * d + k)];
-                    const double w = b.v[static_cast<size_t>(i * d + k)];
-                    ab += u * w;
-                    aa += u * u;
-                    bb += w * w;
-                  }
-                  const double c = ab / std::sqrt(aa * bb);
-                  const auto at = static_cast<size_t>(i);
-                  y.v[at] = t.v[at] == 1 ? 1 - c : std::max(0.0, c - o.margin);
-                }
-                return reduced(y, o.reduction);
-              },
-          .constants = {2}};
+  return {
+      .name = absl::StrCat(shape.str(), " ", name_of(o.reduction)),
+      .inputs = {testing::uniform(shape, -2, 2), testing::uniform(shape, -2, 2), signs(samples)},
+      .call = [o](const Tensor& a, const Tensor& b,
+                  const Tensor& t) { return cosine_embedding_loss(a, b, t.detach(), o); },
+      .reference =
+          [o](const RefArray& a, const RefArray& b, const RefArray& t) {
+            const int64_t d = a.shape[a.shape.rank() - 1];
+            RefArray y(t.shape);
+            for (int64_t i = 0; i < y.numel(); ++i) {
+              double ab = 0;
+              double aa = 1e-12;
+              double bb = 1e-12;
+              for (int64_t k = 0; k < d; ++k) {
+                const double u = a.v[static_cast<size_t>(i * d + k)];
+                const double w = b.v[static_cast<size_t>(i * d + k)];
+                ab += u * w;
+                aa += u * u;
+                bb += w * w;
+              }
+              const double c = ab / std::sqrt(aa * bb);
+              const auto at = static_cast<size_t>(i);
+              y.v[at] = t.v[at] == 1 ? 1 - c : std::max(0.0, c - o.margin);
+            }
+            return reduced(y, o.reduction);
+          },
+      .constants = {2}};
 }
 
 const RegisterSamples kCosine{
@@ -452,30 +402,26 @@ const RegisterSamples kCosine{
       s.samples.push_back(cosine({2, 3, 5}, {.reduction = Reduction::kNone}));
       s.samples.push_back(cosine({0, 3}, {.reduction = Reduction::kSum}));
       s.sized = [](int64_t n) {
-        if (n < 2)
-          return std::vector<Sample>{}; // the angle of numbers has no slope
-        return std::vector<Sample>{
-            cosine({2, n}, {.margin = -2}),
-            cosine({n, 3}, {.margin = -2, .reduction = Reduction::kNone})};
+        if (n < 2) return std::vector<Sample>{};  // the angle of numbers has no slope
+        return std::vector<Sample>{cosine({2, n}, {.margin = -2}),
+                                   cosine({n, 3}, {.margin = -2, .reduction = Reduction::kNone})};
       };
-      const auto call = [](const Tensor &a, const Tensor &b, const Tensor &t) {
+      const auto call = [](const Tensor& a, const Tensor& b, const Tensor& t) {
         return cosine_embedding_loss(a, b, t.detach());
       };
       const Tensor x = testing::normal({2, 3});
       s.errors = {
-          error_sample<ShapeError>(
-              "shapes", {x, testing::normal({2, 4}), signs({2})}, call,
-              "cosine_embedding_loss: input 0 is [2,3], input 1 is [2,4]"),
+          error_sample<ShapeError>("shapes", {x, testing::normal({2, 4}), signs({2})}, call,
+                                   "cosine_embedding_loss: input 0 is [2,3], input 1 is [2,4]"),
           error_sample<ShapeError>("target", {x, x, signs({3})}, call,
                                    "cosine_embedding_loss: input 0 is [2,3], "
                                    "target is [3]; it must be [2]"),
-          error_sample<ShapeError>(
-              "scalar",
-              {testing::scalar(1), testing::scalar(1), testing::scalar(1)},
-              call, "cosine_embedding_loss: input 0 is [], not vectors"),
+          error_sample<ShapeError>("scalar",
+                                   {testing::scalar(1), testing::scalar(1), testing::scalar(1)},
+                                   call, "cosine_embedding_loss: input 0 is [], not vectors"),
           error_sample<GradError>(
               "constant", {x, x, signs({2})},
-              [](const Tensor &a, const Tensor &b, const Tensor &t) {
+              [](const Tensor& a, const Tensor& b, const Tensor& t) {
                 return cosine_embedding_loss(a, b, t);
               },
               "cosine_embedding_loss: target requires a gradient")};
@@ -485,8 +431,7 @@ const RegisterSamples kCosine{
 // --- what samples cannot say
 // ----------------------------------------------------------------
 
-std::vector<double> gradient(const Tensor &x,
-                             const std::function<Tensor(const Tensor &)> &f) {
+std::vector<double> gradient(const Tensor& x, const std::function<Tensor(const Tensor&)>& f) {
   const Tensor v = variable(x);
   return grad(f(v), v).to_vector<double>();
 }
@@ -495,18 +440,14 @@ TEST(Loss, TheMeanOfNoElementsIsNan) {
   const Tensor none = tensor({0}, {});
   EXPECT_TRUE(std::isnan(mse_loss(none, none).item()));
   EXPECT_TRUE(std::isnan(bce_with_logits(none, none).item()));
-  EXPECT_TRUE(
-      std::isnan(triplet_margin_loss(tensor({0, 2}, {}), tensor({0, 2}, {}),
-                                     tensor({0, 2}, {}))
-                     .item()));
+  EXPECT_TRUE(std::isnan(
+      triplet_margin_loss(tensor({0, 2}, {}), tensor({0, 2}, {}), tensor({0, 2}, {})).item()));
 }
 
 TEST(Loss, L1HasNoGradientWhereItIsZero) {
   const Tensor target = tensor({3}, {1, 1, 1});
   EXPECT_EQ(gradient(tensor({3}, {1, 2, 0}),
-                     [&](const Tensor &x) {
-                       return l1_loss(x, target, {Reduction::kSum});
-                     }),
+                     [&](const Tensor& x) { return l1_loss(x, target, {Reduction::kSum}); }),
             (std::vector<double>{0, 1, -1}));
 }
 
@@ -514,20 +455,16 @@ TEST(Loss, HuberIsContinuousWhereItTurns) {
   const Tensor zero = tensor({3}, {0, 0, 0});
   const Tensor x = tensor({3}, {2, std::nextafter(2, 3), -2});
   const HuberOptions o{.reduction = Reduction::kNone, .delta = 2};
-  for (double v : huber_loss(x, zero, o).to_vector<double>())
-    EXPECT_DOUBLE_EQ(v, 2);
-  EXPECT_EQ(
-      gradient(x,
-               [&](const Tensor &t) { return huber_loss(t, zero, o).sum(); }),
-      (std::vector<double>{2, 2, -2}));
+  for (double v : huber_loss(x, zero, o).to_vector<double>()) EXPECT_DOUBLE_EQ(v, 2);
+  EXPECT_EQ(gradient(x, [&](const Tensor& t) { return huber_loss(t, zero, o).sum(); }),
+            (std::vector<double>{2, 2, -2}));
 }
 
 TEST(Loss, SmoothL1IsHuberOverBeta) {
   const Tensor x = tensor({3}, {0.125, 2, -3});
   const Tensor zero = tensor({3}, {0, 0, 0});
   EXPECT_DOUBLE_EQ(smooth_l1_loss(x, zero, {.beta = 0.5}).item(),
-                   (huber(0.125, 0.5) + huber(2, 0.5) + huber(3, 0.5)) / 3 /
-                       0.5);
+                   (huber(0.125, 0.5) + huber(2, 0.5) + huber(3, 0.5)) / 3 / 0.5);
   EXPECT_DOUBLE_EQ(smooth_l1_loss(x, zero, {.beta = 0}).item(), 5.125 / 3);
   EXPECT_THROW(smooth_l1_loss(x, zero, {.beta = -1}), ValueError);
 }
@@ -536,46 +473,37 @@ TEST(Loss, BceIsFiniteAndExactForHugeLogits) {
   const Tensor x = tensor({4}, {1e4, -1e4, 40, -40});
   const Tensor t = tensor({4}, {1, 0, 1, 0});
   const std::vector<double> y =
-      bce_with_logits(x, t, {.reduction = Reduction::kNone})
-          .to_vector<double>();
+      bce_with_logits(x, t, {.reduction = Reduction::kNone}).to_vector<double>();
   EXPECT_EQ(y[0], 0);
   EXPECT_EQ(y[1], 0);
-  EXPECT_DOUBLE_EQ(
-      y[2], std::exp(-40)); // where a difference of large numbers would give 0
+  EXPECT_DOUBLE_EQ(y[2], std::exp(-40));  // where a difference of large numbers would give 0
   EXPECT_DOUBLE_EQ(y[3], std::exp(-40));
-  EXPECT_DOUBLE_EQ(
-      bce_with_logits(x, 1 - t, {.reduction = Reduction::kSum}).item(), 20080);
+  EXPECT_DOUBLE_EQ(bce_with_logits(x, 1 - t, {.reduction = Reduction::kSum}).item(), 20080);
 }
 
 TEST(Loss, KlDivOfATargetOfZeroIsZero) {
   const Tensor t = tensor({3}, {0, 0.5, 0.5});
   const std::vector<double> log_p{-50, std::log(0.5), std::log(0.25)};
   const Tensor x(Array::of<double>({3}, log_p));
-  EXPECT_DOUBLE_EQ(kl_div(x, t, {.reduction = Reduction::kSum}).item(),
-                   0.5 * std::log(2));
-  const auto f = [&](const Tensor &v) {
-    return kl_div(x, v, {.reduction = Reduction::kSum});
-  };
+  EXPECT_DOUBLE_EQ(kl_div(x, t, {.reduction = Reduction::kSum}).item(), 0.5 * std::log(2));
+  const auto f = [&](const Tensor& v) { return kl_div(x, v, {.reduction = Reduction::kSum}); };
   EXPECT_EQ(gradient(t, f)[0], 0);
   const Tensor v = variable(t);
-  EXPECT_EQ(grad(f(v), v, {.create_graph = true}).to_vector<double>(),
-            gradient(t, f));
+  EXPECT_EQ(grad(f(v), v, {.create_graph = true}).to_vector<double>(), gradient(t, f));
 }
 
 TEST(Loss, MarginsPassTheGradientAtTheKinkAsTorchDoes) {
   const Tensor t = tensor({2}, {1, -1});
   EXPECT_EQ(gradient(tensor({2}, {1, -1}),
-                     [&](const Tensor &x) {
-                       return hinge_loss(
-                           x, t, {.margin = 1, .reduction = Reduction::kSum});
+                     [&](const Tensor& x) {
+                       return hinge_loss(x, t, {.margin = 1, .reduction = Reduction::kSum});
                      }),
             (std::vector<double>{-1, 1}));
   EXPECT_EQ(hinge_loss(tensor({2}, {0.25, 3}), t).item(),
-            (0.75 + 4) / 2); // margin 1
+            (0.75 + 4) / 2);  // margin 1
   EXPECT_EQ(gradient(testing::scalar(2),
-                     [&](const Tensor &x) {
-                       return margin_ranking_loss(x, testing::scalar(2),
-                                                  testing::scalar(1));
+                     [&](const Tensor& x) {
+                       return margin_ranking_loss(x, testing::scalar(2), testing::scalar(1));
                      }),
             std::vector<double>{-1});
 }
@@ -612,5 +540,5 @@ TEST(Loss, CosineTakesIntegerTargets) {
   EXPECT_EQ(y[2], 0);
 }
 
-} // namespace
-} // namespace ebb
+}  // namespace
+}  // namespace ebb

@@ -49,8 +49,8 @@ TEST(Registry, FindsOpsByName) {
 
 TEST(Registry, SamplesBelongToOps) {
   for (const std::string& name : testing::ops_with_samples()) {
-    EXPECT_NE(find_op(name), nullptr) << "samples are registered for '" << name
-                                      << "', and there is no such op";
+    EXPECT_NE(find_op(name), nullptr)
+        << "samples are registered for '" << name << "', and there is no such op";
   }
 }
 
