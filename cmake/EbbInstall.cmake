@@ -8,7 +8,11 @@ foreach(folder core autograd ops nn)
   if(IS_DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}")
     install(DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}"
             DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/ebb"
-            FILES_MATCHING PATTERN "*.h" PATTERN "ops/kernels" EXCLUDE)
+            FILES_MATCHING PATTERN "*.h" PATTERN "ops/kernels" EXCLUDE
+            # What families share among themselves.
+            PATTERN "*_util.h" EXCLUDE PATTERN "unary_op.h" EXCLUDE PATTERN "product.h" EXCLUDE
+            PATTERN "matrix_stack.h" EXCLUDE PATTERN "shape_view.h" EXCLUDE
+            PATTERN "missed.h" EXCLUDE PATTERN "rule.h" EXCLUDE PATTERN "slot.h" EXCLUDE)
   endif()
 endforeach()
 install(FILES "${PROJECT_SOURCE_DIR}/ebb.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/ebb" OPTIONAL)

@@ -13,7 +13,7 @@ struct Net : ebb::nn::Module {
 int main() {
   ebb::manual_seed(1);
   Net net;
-  ebb::optim::SGD sgd(net.parameters(), {.lr = 0.1, .momentum = 0.9});
+  ebb::optim::SGD sgd(net.parameters(), {.lr = 0.01, .momentum = 0.9});
   int right = 0;
   constexpr int kSteps = 4000;
   for (int step = 0; step < kSteps; ++step) {
