@@ -251,7 +251,9 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       *to = std::move(gradient);
     } else if constexpr (kGraph) {
       const Tensor* in[] = {to, &gradient};
-      *to = apply_one(*ops::registered::Add, nullptr, in, tls_tape.where);
+      constexpr struct {
+      } kNoAttrs;
+      *to = apply_one(*ops::registered::Add, &kNoAttrs, in, tls_tape.where);
     } else {
       to->add(std::move(gradient));
     }
