@@ -12,9 +12,9 @@
 
 namespace ebb {
 
-Array contiguous(const Array& a) { return a.is_contiguous() ? a : clone(a); }
+Array contiguous(const Array& a) { return a.is_contiguous() ? a : copy(a); }
 
-Array clone(const Array& a) {
+Array copy(const Array& a) {
   Array out = Array::empty_like(a);
   copy_into(out, a);
   return out;

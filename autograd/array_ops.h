@@ -10,7 +10,7 @@ namespace ebb {
 /// `a` itself where it is contiguous, else a copy that is.
 Array contiguous(const Array& a);
 /// A contiguous copy in elements of its own.
-Array clone(const Array& a);
+Array copy(const Array& a);
 /// Converted to `dtype`; `a` itself where it has that type.
 Array cast(const Array& a, DType dtype);
 /// Overwrites the elements of `to` (contiguous) with those of `from`: same shape and type, any

@@ -72,7 +72,7 @@ class Checker {
         throw DTypeError(absl::StrCat(name, ": ", labels[i], " is ", inputs[i].value().meta().str(),
                                       "; differences need float64"));
       }
-      values_.push_back(clone(inputs[i].array()));
+      values_.push_back(copy(inputs[i].array()));
     }
   }
 
@@ -119,7 +119,7 @@ class Checker {
     const NoGradGuard off;
     std::vector<Tensor> args;
     for (const Array& v : values_) args.push_back(Tensor(v));
-    Array to = clone(values_[input]);
+    Array to = copy(values_[input]);
     to.mutable_data<double>()[element] += by;
     args[input] = Tensor(std::move(to));
     double sum = 0;

@@ -171,7 +171,7 @@ void Gradient::add(Gradient&& o) {
       add_into(o.dense_, dense_);
       dense_ = std::move(o.dense_);
     } else {
-      dense_ = clone(dense_);
+      dense_ = copy(dense_);
       add_into(dense_, o.dense_);
     }
   }
@@ -208,7 +208,7 @@ void Gradient::own_dense() {
   if (!dense_.defined()) {
     dense_ = Array::zeros(parts_->meta.dtype, parts_->meta.shape);
   } else if (!dense_.is_unique()) {
-    dense_ = clone(dense_);
+    dense_ = copy(dense_);
   }
 }
 

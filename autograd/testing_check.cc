@@ -168,7 +168,7 @@ std::string check_single_outputs(const Sample& s, const Result& base) {
       if (j == 0) {
         sum = std::move(r);
         for (Array& g : sum.gradients) {
-          if (g.defined()) g = clone(g);
+          if (g.defined()) g = copy(g);
         }
         continue;
       }
@@ -224,7 +224,7 @@ std::string check_float32(const Sample& s, const Result& base) {
 
 void check_sample(const OpDef& def, const Sample& s, Report& report) {
   std::vector<Array> before;
-  for (const Tensor& x : s.inputs) before.push_back(x.defined() ? clone(x.array()) : Array());
+  for (const Tensor& x : s.inputs) before.push_back(x.defined() ? copy(x.array()) : Array());
 
   std::optional<Result> base;
   report.run(s.name, "call", [&] {

@@ -20,7 +20,7 @@ class Unharmed {
  public:
   explicit Unharmed(Span<const Tensor> inputs) : inputs_(inputs), tape_(ebb::detail::tls_tape) {
     for (const Tensor& x : inputs) {
-      copies_.push_back(x.defined() ? clone(x.value()) : Array());
+      copies_.push_back(x.defined() ? copy(x.value()) : Array());
       versions_.push_back(x.defined() ? x.value().version() : 0);
     }
     live_ = memory_stats().live_bytes;

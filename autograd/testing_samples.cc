@@ -112,7 +112,7 @@ Sample family_sample(std::string name, std::vector<Tensor> inputs, Call call, Re
 // `row` [n], m times below each other.
 Tensor repeat_rows(const Tensor& row, int64_t m) {
   const int64_t strides[] = {0, 1};
-  return Tensor(clone(row.array().view({m, row.size(0)}, strides, 0)));
+  return Tensor(copy(row.array().view({m, row.size(0)}, strides, 0)));
 }
 
 std::string pair_name(const Shape& a, const Shape& b) {

@@ -69,7 +69,7 @@ void Module::adopt(const std::string& name, Module& part) {
 
 Parameter Module::register_parameter(const std::string& name, const Tensor& value) {
   require_free(name);
-  Parameter p{Tensor(ebb::clone(value.array()))};
+  Parameter p{Tensor(copy(value.array()))};
   p.leaf().name = full_name() + name;
   parameters_.push_back({name, p, true});
   return p;
@@ -145,9 +145,9 @@ void Module::zero_grad() const {
 StateDict Module::state_dict() const {
   StateDict state;
   for (const auto& [name, p] : named_parameters()) {
-    state[name] = Tensor(ebb::clone(p.tensor().array()));
+    state[name] = Tensor(copy(p.tensor().array()));
   }
-  for (const auto& [name, b] : named_buffers()) state[name] = Tensor(ebb::clone(b.array()));
+  for (const auto& [name, b] : named_buffers()) state[name] = Tensor(copy(b.array()));
   return state;
 }
 
@@ -206,7 +206,7 @@ void Module::load_state_dict(const StateDict& state, bool strict) {
   }
   for (const auto& [p, value] : parameters) p.copy_from(*value);
   for (const auto& [buffer, value] : buffers) {
-    *buffer = Tensor(ebb::clone(cast(value->array(), buffer->dtype())));
+    *buffer = Tensor(copy(cast(value->array(), buffer->dtype())));
   }
 }
 

@@ -18,7 +18,7 @@ using kernels::Unary;
 namespace {
 
 // 1 where the condition holds, else 0, of the type of g.
-Tensor indicator(const Tensor& condition, const Tensor& g) { return to(condition, g.dtype()); }
+Tensor indicator(const Tensor& condition, const Tensor& g) { return cast(condition, g.dtype()); }
 
 // One parameter, or a pair, as the kernels take it.
 struct OneParam {

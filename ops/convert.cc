@@ -20,7 +20,7 @@ struct To {
   static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
     copy_into(out[0], cast(in[0], a.dtype));
   }
-  static Grads backward(const Saved& s, const OutGrads& g) { return {to(g[0], s.in_dtype(0))}; }
+  static Grads backward(const Saved& s, const OutGrads& g) { return {cast(g[0], s.in_dtype(0))}; }
 };
 EBB_OP(To)
 
@@ -41,7 +41,7 @@ EBB_OP(Contiguous)
 
 }  // namespace ops
 
-Tensor to(const Tensor& x, DType dtype, Where where) {
+Tensor cast(const Tensor& x, DType dtype, Where where) {
   if (x.dtype() == dtype) return x;
   return apply_with<ops::To>({dtype}, At(x, where));
 }
@@ -51,7 +51,7 @@ Tensor contiguous(const Tensor& x, Where where) {
   return apply<ops::Contiguous>(At(x, where));
 }
 
-Tensor Tensor::to(DType dtype, Where where) const { return ebb::to(*this, dtype, where); }
+Tensor Tensor::to(DType dtype, Where where) const { return ebb::cast(*this, dtype, where); }
 Tensor Tensor::contiguous(Where where) const { return ebb::contiguous(*this, where); }
 
 }  // namespace ebb

@@ -103,7 +103,7 @@ struct Qr {
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
     const Stack s(in[0].shape());
     const int64_t k = std::min(s.rows, s.cols);
-    const Array a = clone(in[0]);
+    const Array a = copy(in[0]);
     visit_differentiable(a.dtype(), [&](auto t) {
       using T = decltype(t);
       for (int64_t i = 0; i < s.count; ++i) {
@@ -173,7 +173,7 @@ struct Svd {
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
     const Stack s(in[0].shape());
     const int64_t k = std::min(s.rows, s.cols);
-    const Array a = clone(in[0]);
+    const Array a = copy(in[0]);
     require_finite(kDoc, a);
     visit_differentiable(a.dtype(), [&](auto t) {
       using T = decltype(t);
@@ -237,7 +237,7 @@ struct Eigh {
   }
   static void forward(const Attrs& attrs, Span<const Array> in, Span<Array> out) {
     const Stack s(in[0].shape());
-    const Array a = clone(in[0]);
+    const Array a = copy(in[0]);
     require_finite(kDoc, a);
     visit_differentiable(a.dtype(), [&](auto t) {
       using T = decltype(t);

@@ -281,7 +281,7 @@ namespace {
 void run_slogdet(const OpDoc& doc, const Array& a, const Array& sign, const Array& logabs) {
   const Stack s(a.shape());
   Pivots pivots(static_cast<size_t>(s.count * s.rows));
-  const Array lu = clone(a);
+  const Array lu = copy(a);
   factor(doc, lu, pivots.data(), true);
   visit_differentiable(a.dtype(), [&](auto t) {
     using T = decltype(t);

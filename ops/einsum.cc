@@ -177,7 +177,7 @@ Array grouped(const Array& a, const int (&counts)[3]) {
       if (size == 1) {
         stride = a.stride(axis + k);
       } else if (a.stride(axis + k) != stride * size && !empty) {
-        return grouped(clone(a), counts);
+        return grouped(copy(a), counts);
       }
       size *= d;
     }

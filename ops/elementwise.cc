@@ -147,9 +147,9 @@ struct Minimum : BinaryOp<Minimum> {
   static constexpr Binary kKernel = Binary::kMinimum;
   static constexpr GradUses uses(int) { return {.in = 0b11}; }
   static Grads backward(const Saved& s, const OutGrads& g) {
-    const Tensor tie = 0.5 * to(eq(s.in(0), s.in(1)), g[0].dtype());
-    const Tensor above = to(s.in(0) > s.in(1), g[0].dtype());
-    const Tensor below = to(s.in(0) < s.in(1), g[0].dtype());
+    const Tensor tie = 0.5 * cast(eq(s.in(0), s.in(1)), g[0].dtype());
+    const Tensor above = cast(s.in(0) > s.in(1), g[0].dtype());
+    const Tensor below = cast(s.in(0) < s.in(1), g[0].dtype());
     return {s.needs(0) ? unbroadcast(s, g[0] * (1 - above - tie), 0) : Tensor(),
             s.needs(1) ? unbroadcast(s, g[0] * (1 - below - tie), 1) : Tensor()};
   }
@@ -162,9 +162,9 @@ struct Maximum : BinaryOp<Maximum> {
   static constexpr Binary kKernel = Binary::kMaximum;
   static constexpr GradUses uses(int) { return {.in = 0b11}; }
   static Grads backward(const Saved& s, const OutGrads& g) {
-    const Tensor tie = 0.5 * to(eq(s.in(0), s.in(1)), g[0].dtype());
-    const Tensor above = to(s.in(0) > s.in(1), g[0].dtype());
-    const Tensor below = to(s.in(0) < s.in(1), g[0].dtype());
+    const Tensor tie = 0.5 * cast(eq(s.in(0), s.in(1)), g[0].dtype());
+    const Tensor above = cast(s.in(0) > s.in(1), g[0].dtype());
+    const Tensor below = cast(s.in(0) < s.in(1), g[0].dtype());
     return {s.needs(0) ? unbroadcast(s, g[0] * (1 - below - tie), 0) : Tensor(),
             s.needs(1) ? unbroadcast(s, g[0] * (1 - above - tie), 1) : Tensor()};
   }
@@ -320,8 +320,8 @@ EBB_OP(Affine)
 
 Promoted::Promoted(const Tensor& x, const Tensor& y, Where where) : a(x), b(y) {
   const DType t = promote_types(x.dtype(), y.dtype());
-  a = to(x, t, where);
-  b = to(y, t, where);
+  a = cast(x, t, where);
+  b = cast(y, t, where);
 }
 
 Tensor scalar_for(const Tensor& x, double value) {
@@ -368,7 +368,7 @@ Tensor mul(const Tensor& a, const Tensor& b, Where where) { return binary<ops::M
 
 Tensor div(const Tensor& a, const Tensor& b, Where where) {
   if (!is_integral(a.dtype()) || !is_integral(b.dtype())) return binary<ops::Div>(a, b, where);
-  return binary<ops::Div>(to(a, kFloat32, where), to(b, kFloat32, where), where);
+  return binary<ops::Div>(cast(a, kFloat32, where), cast(b, kFloat32, where), where);
 }
 
 Tensor minimum(const Tensor& a, const Tensor& b, Where where) {

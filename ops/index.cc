@@ -111,14 +111,12 @@ Array widened_ids(const Array& ids, const SliceAttrs& a) {
 // read step by step, or a table read by the row, must not cost its size each time: a short run out
 // of many elements stays sparse.
 Gradient of_whole(const SliceAttrs& a, const Gradient& g) {
-  constexpr int64_t kLarge = 1024;  // elements, from which on it pays
-  constexpr int64_t kShort = 8;     // the run is at most this part of the axis
   Meta meta = g.meta();
   const bool is_matrix = meta.shape.rank() == 2;
   meta.shape[a.axis] = a.size;
   if (g.is_dense()) {
     const Array& dense = g.dense_part();
-    const bool sparse = a.count <= a.size / kShort && meta.shape.numel() >= kLarge;
+    const bool sparse = sparse_pays(a.count, a.size, meta.shape);
     if (sparse && a.axis == 0) return Gradient(meta, RowSparse{widened_ids({}, a), dense});
     if (sparse && is_matrix) return Gradient(meta, ColSparse{widened_ids({}, a), dense});
     return widened(dense, a, a.axis);

@@ -119,6 +119,7 @@ Tensor index_put(const Tensor& x, Span<const Tensor> indices, const Tensor& valu
 
 /// The slices x[i,j,..] at which `mask` is true, in order: [count, the axes of x that mask lacks].
 /// The bool `mask` has the sizes of the first axes of x; of x's own shape it picks single elements.
+/// The gradient of a few of many rows is row-sparse.
 Tensor masked_select(const Tensor& x, const Tensor& mask, Where where = Where::current());
 /// A copy of x with these slices replaced by those of `src`, of that shape.
 Tensor masked_scatter(const Tensor& x, const Tensor& mask, const Tensor& src,

@@ -65,6 +65,18 @@ void for_each_true(const Array& mask, const Array& whole, const Array& packed, F
   }
 }
 
+// Indices of the true elements of a mask [n].
+Array true_rows(const Array& mask, int64_t count) {
+  const Array m = contiguous(mask);
+  const uint8_t* on = bytes_of(m);
+  Array ids = Array::empty(kInt64, {count});
+  int64_t* to = ids.mutable_data<int64_t>();
+  for (int64_t i = 0; i < m.numel(); ++i) {
+    if (on[i] != 0) *to++ = i;
+  }
+  return ids;
+}
+
 void scatter_true(const Array& mask, const Array& whole, const Array& packed) {
   const Array from = contiguous(packed);
   for_each_true(mask, whole, from,
@@ -95,8 +107,15 @@ struct MaskedSelect {
     return {masked_scatter(Tensor(zeros_view(s.in_dtype(0), s.in_shape(0))), s.in(1), g[0])};
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
-    Array gx = Array::zeros(s.in_dtype(0), s.in_shape(0));
-    scatter_true(s.in_array(1), gx, g[0]);
+    const Meta meta{s.in_dtype(0), s.in_shape(0)};
+    const Array& mask = s.in_array(1);
+    const int64_t count = s.attrs<Attrs>().count;
+    if (mask.rank() == 1 && sparse_pays(count, mask.size(0), meta.shape)) {
+      sink.add(0, Gradient(meta, RowSparse{true_rows(mask, count), g[0]}));
+      return;
+    }
+    Array gx = Array::zeros(meta.dtype, meta.shape);
+    scatter_true(mask, gx, g[0]);
     sink.add(0, std::move(gx));
   }
 };

@@ -63,6 +63,12 @@ void append_mask_indices(const Tensor& mask, const Tensor& x, int axis, const ch
   }
 }
 
+bool sparse_pays(int64_t count, int64_t axis_size, const Shape& shape) {
+  constexpr int64_t kLarge = 1024;  // elements
+  constexpr int64_t kFew = 8;       // at most this part of the axis
+  return count <= axis_size / kFew && shape.numel() >= kLarge;
+}
+
 Cost cost_of_moving(const Meta& moved, Span<const Meta> indices) {
   const auto n = static_cast<double>(moved.shape.numel());
   Cost c{n, 2 * n * static_cast<double>(size_of(moved.dtype))};

@@ -25,6 +25,10 @@ Tensor checked_indices(const Tensor& indices, const Tensor& x, int axis, const c
 void append_mask_indices(const Tensor& mask, const Tensor& x, int axis, const char* op,
                          absl::InlinedVector<Tensor, kMaxRank>* out);
 
+/// Whether the gradient of `count` slices of an axis had better stay sparse, in an array of
+/// `shape`: where they are few, and it is large.
+bool sparse_pays(int64_t count, int64_t axis_size, const Shape& shape);
+
 /// Work of moving elements of `moved` and reading `indices`.
 Cost cost_of_moving(const Meta& moved, Span<const Meta> indices);
 

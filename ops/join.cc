@@ -357,7 +357,7 @@ Tensor join_tensors(Span<const Tensor> tensors, int64_t axis, int extra_axes, Wh
   } else {
     DType type = tensors[0].dtype();
     for (const Tensor& t : tensors) type = promote_types(type, t.dtype());
-    for (const Tensor& t : tensors) converted.push_back(to(t, type, where));
+    for (const Tensor& t : tensors) converted.push_back(cast(t, type, where));
     for (const Tensor& t : converted) in.push_back(&t);
   }
   // Where there is no tensor infer says so.

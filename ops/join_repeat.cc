@@ -341,7 +341,7 @@ struct Pad {
     }
     // As the rule, in one buffer.
     Array gy = contiguous(g.take(0));
-    if (!gy.is_unique()) gy = clone(gy);
+    if (!gy.is_unique()) gy = copy(gy);
     Layout whole = layout_of(gy);
     for (int i = shape.rank() - 1; i >= 0; --i) {
       const int64_t n = shape[i];

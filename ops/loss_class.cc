@@ -445,7 +445,7 @@ Tensor class_indices(const char* op, const Tensor& target, Where where) {
     throw DTypeError(absl::StrCat(op, ": target is ", target.value().meta().str(),
                                   "; classes must be int64, int32 or uint8"));
   }
-  return to(target, kInt64, where);
+  return cast(target, kInt64, where);
 }
 
 void require_smoothing(const CrossEntropyOptions& o) {

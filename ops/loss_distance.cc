@@ -147,12 +147,12 @@ struct TripletMarginLoss {
     Tensor away = d_negative;
     if (attrs.swap) {
       d_between = length(v_between);
-      share = 0.5 *
-              (to(le(d_negative, d_between), a.dtype()) + to(lt(d_negative, d_between), a.dtype()));
+      share = 0.5 * (cast(le(d_negative, d_between), a.dtype()) +
+                     cast(lt(d_negative, d_between), a.dtype()));
       away = minimum(d_negative, d_between);
     }
     const Tensor active =
-        1 - to(attrs.margin + (d_positive.detach() - away.detach()) < 0.0, a.dtype());
+        1 - cast(attrs.margin + (d_positive.detach() - away.detach()) < 0.0, a.dtype());
     const Tensor by_positive = norm_gradient(gy * active, v_positive, d_positive, attrs.p);
     const Tensor by_negative = norm_gradient(gy * active * share, v_negative, d_negative, attrs.p);
     if (!attrs.swap) return {by_positive - by_negative, -by_positive, by_negative};
@@ -348,7 +348,7 @@ Tensor triplet_margin_loss(const Tensor& anchor, const Tensor& positive, const T
 Tensor cosine_embedding_loss(const Tensor& input1, const Tensor& input2, const Tensor& target,
                              const MarginOptions& options, Where where) {
   ops::require_constant("cosine_embedding_loss", "target", target);
-  const Tensor t = is_integral(target.dtype()) ? to(target, input1.dtype(), where) : target;
+  const Tensor t = is_integral(target.dtype()) ? cast(target, input1.dtype(), where) : target;
   return apply_with<ops::CosineEmbeddingLoss>({options.margin, options.reduction},
                                               At(input1, where), input2, t);
 }

@@ -7,6 +7,7 @@
 #include "ebb/ops/activation.h"
 #include "ebb/ops/convert.h"
 #include "ebb/ops/elementwise.h"
+#include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/kernels/reduce.h"
 #include "ebb/ops/kernels/unary.h"
 #include "ebb/ops/loss_util.h"
@@ -38,17 +39,17 @@ namespace {
 constexpr int64_t kBlock = 512;  // elements that are worked on between two visits to the cache
 
 template <class T>
-void run_row(kernels::Unary op, const T* x, T* y, int64_t n) {
+void run_row(kernels::Unary op, const T* x, T* y, int64_t n, const kernels::UnaryParams& p = {}) {
   const kernels::UnaryKernels& k = kernels::unary_kernels(op);
   if constexpr (sizeof(T) == sizeof(float)) {
-    k.forward32(x, y, static_cast<size_t>(n), {});
+    k.forward32(x, y, static_cast<size_t>(n), p);
   } else {
-    k.forward64(x, y, static_cast<size_t>(n), {});
+    k.forward64(x, y, static_cast<size_t>(n), p);
   }
 }
 
 // 1 where z >= 0 or NaN, as a constant: the slope of max(0, z).
-Tensor active(const Tensor& z) { return 1 - to(z.detach() < 0.0, z.dtype()); }
+Tensor active(const Tensor& z) { return 1 - cast(z.detach() < 0.0, z.dtype()); }
 
 struct PointAttrs {
   Reduction reduction = Reduction::kMean;
@@ -70,10 +71,12 @@ struct Rows {
 // An op gives its values on a row, and the slope by each input both on a row and on the tape:
 //   template <class T> static void values(const Attrs&, const Rows<T>&, T* y, int64_t n);
 //   template <class T> static void slopes(const Attrs&, int i, const Rows<T>&, T* d, int64_t n);
+//     (but for a constant factor kFactor)
 //   static Tensor slope(const Saved&, int i);
 template <class Op, int kInputs>
 struct PointwiseLoss {
   using Attrs = PointAttrs;
+  static constexpr int kFactor = 1;
   static std::string describe(const Attrs& a) { return name_of(a.reduction); }
   static constexpr GradUses uses(int) { return {.in = kAll}; }
 
@@ -178,9 +181,9 @@ struct PointwiseLoss {
           T* d = dx.mutable_data<T>() + at;
           Op::slopes(a, i, inputs.template at<T>(at), d, size);
           if (each) {
-            for (int64_t k = 0; k < size; ++k) d[k] *= gradient(at + k);
-          } else if (const T scale = gradient(0); scale != 1) {
-            for (int64_t k = 0; k < size; ++k) d[k] *= scale;
+            for (int64_t k = 0; k < size; ++k) d[k] *= Op::kFactor * gradient(at + k);
+          } else if (const T scale = Op::kFactor * gradient(0); scale != 1) {
+            kernels::scale(scale, d, d, static_cast<size_t>(size));
           }
         }
         sink.add(i, dx);
@@ -189,22 +192,29 @@ struct PointwiseLoss {
   }
 };
 
-// Losses of the difference input - target: their slopes by the two differ only in sign.
+// Losses of the difference d = input - target, even functions of it: their slopes by the two differ
+// only in sign. An op turns a row of d into values or slopes where it lies:
+//   template <class T> static void value(const Attrs&, T* d, int64_t n);
+//   template <class T> static void slope_row(const Attrs&, T* d, int64_t n);
+//   static Tensor slope_of(const Attrs&, const Tensor& d);
 template <class Op>
 struct DifferenceLoss : PointwiseLoss<Op, 2> {
   template <class T>
+  static void subtract(const T* x, const T* t, T* d, int64_t n) {
+    kernels::binary_fn(dtype_of<T>, kernels::Binary::kSub)(x, 1, t, 1, d, static_cast<size_t>(n));
+  }
+  template <class T>
   static void values(const PointAttrs& a, const Rows<T>& r, T* y, int64_t n) {
-    for (int64_t k = 0; k < n; ++k) y[k] = Op::value(a, r.in[0][k] - r.in[1][k]);
+    subtract(r.in[0], r.in[1], y, n);
+    Op::value(a, y, n);
   }
   template <class T>
   static void slopes(const PointAttrs& a, int i, const Rows<T>& r, T* d, int64_t n) {
-    const T* x = r.in[0];
-    const T* t = r.in[1];
-    if (i == 1) std::swap(x, t);  // an even function: the slope is odd
-    for (int64_t k = 0; k < n; ++k) d[k] = Op::derivative(a, x[k] - t[k]);
+    subtract(r.in[i], r.in[1 - i], d, n);
+    Op::slope_row(a, d, n);
   }
   static Tensor slope(const Saved& s, int i) {
-    return Op::derivative(s.attrs<PointAttrs>(), i == 0 ? s.in(0) - s.in(1) : s.in(1) - s.in(0));
+    return Op::slope_of(s.attrs<PointAttrs>(), s.in(i)-s.in(1 - i));
   }
 };
 
@@ -213,14 +223,14 @@ struct DifferenceLoss : PointwiseLoss<Op, 2> {
 struct MseLoss : DifferenceLoss<MseLoss> {
   static constexpr OpDoc kDoc{"mse_loss", "y = (input - target)^2, reduced",
                               "input:[...] target:[...] -> y:[] or [...]"};
+  static constexpr int kFactor = 2;
   template <class T>
-  static T value(const Attrs&, T d) {
-    return d * d;
+  static void value(const Attrs&, T* d, int64_t n) {
+    run_row(kernels::Unary::kSquare, d, d, n);
   }
   template <class T>
-  static T derivative(const Attrs&, T d) {
-    return 2 * d;
-  }
+  static void slope_row(const Attrs&, T*, int64_t) {}
+  static Tensor slope_of(const Attrs&, const Tensor& d) { return 2 * d; }
 };
 EBB_OP(MseLoss)
 
@@ -228,14 +238,14 @@ struct L1Loss : DifferenceLoss<L1Loss> {
   static constexpr OpDoc kDoc{"l1_loss", "y = |input - target|, reduced",
                               "input:[...] target:[...] -> y:[] or [...]"};
   template <class T>
-  static T value(const Attrs&, T d) {
-    return std::abs(d);
+  static void value(const Attrs&, T* d, int64_t n) {
+    run_row(kernels::Unary::kAbs, d, d, n);
   }
   template <class T>
-  static T derivative(const Attrs&, T d) {
-    return static_cast<T>((d > 0) - (d < 0));
+  static void slope_row(const Attrs&, T* d, int64_t n) {
+    run_row(kernels::Unary::kSign, d, d, n);
   }
-  static Tensor derivative(const Attrs&, const Tensor& d) { return sign(d); }
+  static Tensor slope_of(const Attrs&, const Tensor& d) { return sign(d); }
 };
 EBB_OP(L1Loss)
 
@@ -247,16 +257,18 @@ struct HuberLoss : DifferenceLoss<HuberLoss> {
     return absl::StrCat(name_of(a.reduction), " delta=", a.parameter);
   }
   template <class T>
-  static T derivative(const Attrs& a, T d) {
+  static void value(const Attrs& a, T* d, int64_t n) {
     const T delta = static_cast<T>(a.parameter);
-    return d > delta ? delta : d < -delta ? -delta : d;
+    for (int64_t k = 0; k < n; ++k) {
+      const T c = d[k] > delta ? delta : d[k] < -delta ? -delta : d[k];
+      d[k] = c * (d[k] - T{0.5} * c);
+    }
   }
   template <class T>
-  static T value(const Attrs& a, T d) {
-    const T c = derivative(a, d);
-    return c * (d - T{0.5} * c);
+  static void slope_row(const Attrs& a, T* d, int64_t n) {
+    run_row(kernels::Unary::kClamp, d, d, n, {.a = -a.parameter, .b = a.parameter});
   }
-  static Tensor derivative(const Attrs& a, const Tensor& d) {
+  static Tensor slope_of(const Attrs& a, const Tensor& d) {
     return clamp(d, -a.parameter, a.parameter);
   }
 };
@@ -353,7 +365,7 @@ struct KlDiv : PointwiseLoss<KlDiv, 2> {
       return i == 0 ? -exp(t) : exp(t) * (t - s.in(0) + 1);
     }
     if (i == 0) return -t;
-    const Tensor zero = to(eq(t.detach(), Tensor(Array::scalar(t.dtype(), 0))), t.dtype());
+    const Tensor zero = cast(eq(t.detach(), Tensor(Array::scalar(t.dtype(), 0))), t.dtype());
     return (1 - zero) * (log(t + zero) - s.in(0) + 1);
   }
 };

@@ -167,7 +167,7 @@ Array lasting(const Saved& s, GradFactor f, bool columns) {
   if (f.input < 0) return a;
   const detail::Node* n = s.node().edges()[f.input].node();
   while (n != nullptr && !n->is_leaf() && n->def->view) n = n->edges()[0].node();
-  return n != nullptr && n->is_leaf() ? clone(a) : a;
+  return n != nullptr && n->is_leaf() ? copy(a) : a;
 }
 
 }  // namespace

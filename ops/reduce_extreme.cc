@@ -59,7 +59,7 @@ struct Extreme {
     const Attrs& a = s.attrs<Attrs>();
     const Tensor x(s.in_array(0));
     const Shape shape = x.shape();
-    const Tensor attained = to(eq(x, keep_axes(Tensor(s.out_array(0)), shape, a)), x.dtype());
+    const Tensor attained = cast(eq(x, keep_axes(Tensor(s.out_array(0)), shape, a)), x.dtype());
     const Tensor count = sum_to(attained, reduced_shape(shape, a.mask, true));
     return {attained * (keep_axes(g[0], shape, a) / count)};
   }

@@ -176,7 +176,7 @@ Tensor norm_gradient(const Tensor& g, const Tensor& x, const Tensor& y, double p
   if (p == 0) return Tensor(Array::zeros(x.dtype(), x.shape()));
   if (p == 1) return g * signed_power(x, 0, true);
   if (!std::isinf(p)) return g * signed_power(x * signed_power(y, -1, false), p - 1, true);
-  const Tensor attained = to(eq(abs(x.detach()), y.detach()), x.dtype()) * sign(x.detach());
+  const Tensor attained = cast(eq(abs(x.detach()), y.detach()), x.dtype()) * sign(x.detach());
   const Tensor count = sum_to(square(attained), y.shape());
   return attained * g * signed_power(count, -1, false);
 }

@@ -110,6 +110,10 @@ struct Matrix {
 
 void run_reduce(kernels::Reduce op, const Array& x, uint32_t mask, const Array& out) {
   const kernels::ReduceRowFn row = kernels::reduce_row_fn(x.dtype(), op);
+  if (mask == (1u << x.rank()) - 1 && x.is_contiguous()) {
+    row(x.raw(), 1, static_cast<size_t>(x.numel()), out.raw(), false);
+    return;
+  }
   const kernels::ReduceColsFn cols = kernels::reduce_cols_fn(x.dtype(), op);
   const auto in_size = static_cast<ptrdiff_t>(size_of(x.dtype()));
   const auto out_size = static_cast<ptrdiff_t>(size_of(out.dtype()));
@@ -174,8 +178,8 @@ Array spread(const Array& y, const Shape& shape, uint32_t mask) {
 }
 
 Array spread_gradient(const Array& g, const Shape& shape, uint32_t mask) {
-  // Above it, filling costs as much as what the next op saves by a gradient without gaps.
-  constexpr int64_t kFill = 4096;
+  // Up to here a gradient without gaps, whose buffer the next op may take over, is worth filling.
+  constexpr int64_t kFill = 16384;
   if (shape.numel() > kFill) return spread(contiguous(g), shape, mask);
   const Array out = Array::empty(g.dtype(), shape);
   if (g.numel() != 1) {

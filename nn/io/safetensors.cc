@@ -166,8 +166,10 @@ void write_safetensors(const std::string& path, const SafeTensors& contents) {
     }
     order.emplace_back(&name, tensor.array());
   }
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
-    return size_of(a.second.dtype()) > size_of(b.second.dtype());
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    const size_t item_a = size_of(a.second.dtype());
+    const size_t item_b = size_of(b.second.dtype());
+    return item_a != item_b ? item_a > item_b : *a.first < *b.first;
   });
 
   json header = json::object();

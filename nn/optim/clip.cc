@@ -71,7 +71,7 @@ void scale(Gradient& g, double factor) {
 }
 
 Array clamped(const Array& a, double limit) {
-  Array out = clone(a);
+  Array out = copy(a);
   detail::visit(out.dtype(), [&](auto t) {
     using T = decltype(t);
     T* p = out.mutable_data<T>();

@@ -218,7 +218,7 @@ nn::StateDict Optimizer::state_dict() const {
     const auto names = g.rule->states();
     for (size_t i = 0; i < names.size(); ++i) {
       const Array& a = s.state(static_cast<int>(i));
-      if (a.defined()) out[key + names[i]] = Tensor(clone(a));
+      if (a.defined()) out[key + names[i]] = Tensor(copy(a));
     }
   });
   return out;

@@ -261,9 +261,9 @@ void Slot::update_blocks(Gradient& g, const Array& value) {
 
 // A parameter that is a strided view of somebody's elements.
 void Slot::update_strided(Gradient& g, const Array& value) {
-  const Array copy = clone(value);
-  update_all(g, copy);
-  copy_into(value, copy);
+  const Array dense = copy(value);
+  update_all(g, dense);
+  copy_into(value, dense);
 }
 
 void Slot::update_lines(Leaf& leaf, int axis, const Array& ids, const Array& gradient) {
@@ -477,7 +477,7 @@ void Slot::load(int64_t steps, Span<const Array> states) {
   const std::lock_guard lock(leaf.mutex);
   steps_ = steps;
   for (size_t i = 0; i < states.size(); ++i) {
-    states_[i] = states[i].defined() ? clone(cast(states[i], leaf.value().dtype())) : Array();
+    states_[i] = states[i].defined() ? copy(cast(states[i], leaf.value().dtype())) : Array();
   }
 }
 

@@ -151,7 +151,7 @@ struct UnaryKernels {
 };
 
 namespace detail {
-#define EBB_UNARY_ONE(name, reads, ulp32, ulp64) +1
+#define EBB_UNARY_ONE(name, reads, ulp32, ulp64) +1  // NOLINT(bugprone-macro-parentheses)
 inline constexpr int kUnaryBasicCount = EBB_UNARY_BASIC(EBB_UNARY_ONE);
 inline constexpr int kUnaryExpCount = EBB_UNARY_EXP(EBB_UNARY_ONE);
 inline constexpr int kUnaryDoubleCount = EBB_UNARY_DOUBLE(EBB_UNARY_ONE);

@@ -69,7 +69,7 @@ struct Product {
       strides[i] = stride;
       stride *= x.size(i);
     }
-    return clone(x.view(x.shape(), strides, 0));
+    return copy(x.view(x.shape(), strides, 0));
   }
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
     if constexpr (fault == Fault::kLeak) {
@@ -294,7 +294,7 @@ TEST(CheckSamples, ErrorsMustChangeNothing) {
               HasSubstr("after the ebb::ShapeError something was recorded"));
   static Tensor kept;
   EXPECT_THAT(with([](const Tensor& a, const Tensor& b) {
-                kept = Tensor(clone(a.array()));
+                kept = Tensor(copy(a.array()));
                 return product(a, b);
               }),
               HasSubstr("after the ebb::ShapeError live_bytes went from"));

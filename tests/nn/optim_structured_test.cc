@@ -57,8 +57,8 @@ double largest(const Array& a) {
 struct Twins {
   Twins(const Case& c, DType dtype, const Array& start)
       : tolerance(dtype == kFloat64 ? 1e-9 : 1e-4),
-        structured(Tensor(clone(start))),
-        dense(Tensor(clone(start))),
+        structured(Tensor(copy(start))),
+        dense(Tensor(copy(start))),
         a(c.make({structured})),
         b(c.make({dense})) {}
 
@@ -67,8 +67,8 @@ struct Twins {
     b->set_lr(lr);
   }
   void step(Gradient g) {
-    Gradient copy = g;
-    set_gradient(dense, Gradient(clone(copy.dense())));
+    Gradient formed = g;
+    set_gradient(dense, Gradient(copy(formed.dense())));
     set_gradient(structured, std::move(g));
     optim::clip_grad_norm({{structured}}, 3.0);
     optim::clip_grad_norm({{dense}}, 3.0);
@@ -253,8 +253,8 @@ TEST(StructuredOnTheTape, TiedWeightsEqualDense) {
     const Array matrix = scaled(normal(random, kFloat64, {kSize, kSize}), 0.3);
     const auto train = [&](bool structured) {
       Generator ids(10);
-      const Parameter embedding{Tensor(clone(table))};
-      const Parameter hidden{Tensor(clone(matrix))};
+      const Parameter embedding{Tensor(copy(table))};
+      const Parameter hidden{Tensor(copy(matrix))};
       const std::vector<Parameter> all{embedding, hidden};
       const auto optimizer = c.make(all);
       for (int t = 0; t < 60; ++t) {
@@ -290,7 +290,7 @@ TEST(StructuredOnTheTape, ARowUpdateTouchesOnlyItsRows) {
   Array values = Array::full(kFloat32, {kHuge, 8}, 1);
   const Parameter p{Tensor(values)};
   optim::SGD sgd({p}, {.lr = 0.5});
-  index_select(p, 0, Tensor(Array::of<int64_t>({2}, {{7, 7}}))).sum().backward();
+  index_select(p, 0, Tensor(Array::full(kInt64, {2}, 7))).sum().backward();
   ASSERT_EQ(p.leaf().grad.row_parts().size(), 1u);
   sgd.step();
   EXPECT_EQ(p->value().at({7, 3}), 0);
@@ -303,14 +303,14 @@ TEST(StructuredOnTheTape, RowsAreBroughtUpToDateWhenRead) {
   optim::SGD sgd({p}, {.lr = 0.1, .weight_decay = 1});
   const Meta meta{kFloat64, {100, 8}};
   for (int t = 0; t < 3; ++t) {
-    set_gradient(p, Gradient(meta, RowSparse{Array::of<int64_t>({1}, {{5}}),
-                                             Array::zeros(kFloat64, {1, 8})}));
+    set_gradient(
+        p, Gradient(meta, RowSparse{Array::full(kInt64, {1}, 5), Array::zeros(kFloat64, {1, 8})}));
     sgd.step();
   }
   const double want = 0.9 * 0.9 * 0.9;
   EXPECT_EQ(p->value().at({40, 0}), 1) << "put off";
   EXPECT_NE(p.leaf().flags() & detail::Node::kLazy, 0);
-  const Tensor row = index_select(p, 0, Tensor(Array::of<int64_t>({1}, {{-60}})));
+  const Tensor row = index_select(p, 0, Tensor(Array::full(kInt64, {1}, -60)));
   EXPECT_NEAR(row.value().at({0, 0}), want, 1e-15);
   EXPECT_NEAR(p->value().at({40, 0}), want, 1e-15);
   EXPECT_EQ(p->value().at({41, 0}), 1);
@@ -319,7 +319,7 @@ TEST(StructuredOnTheTape, RowsAreBroughtUpToDateWhenRead) {
   EXPECT_EQ(p.leaf().lazy, nullptr);
   // Copies over it count as reads: nothing put off may come after.
   set_gradient(
-      p, Gradient(meta, RowSparse{Array::of<int64_t>({1}, {{5}}), Array::zeros(kFloat64, {1, 8})}));
+      p, Gradient(meta, RowSparse{Array::full(kInt64, {1}, 5), Array::zeros(kFloat64, {1, 8})}));
   sgd.step();
   p.copy_from(Tensor(Array::full(kFloat64, {100, 8}, 3)));
   EXPECT_EQ(p.tensor().array().at({41, 0}), 3);
@@ -329,12 +329,12 @@ TEST(StructuredOnTheTape, OptionsMayChangeOnTheWay) {
   Generator random(12);
   const Meta meta{kFloat64, {kRows, kCols}};
   const Array start = normal(random, kFloat64, meta.shape);
-  const Parameter a{Tensor(clone(start))};
-  const Parameter b{Tensor(clone(start))};
+  const Parameter a{Tensor(copy(start))};
+  const Parameter b{Tensor(copy(start))};
   optim::SGD sa({a}, {.lr = 0.01, .momentum = 0.9, .weight_decay = 0.01});
   optim::SGD sb({b}, {.lr = 0.01, .momentum = 0.9, .weight_decay = 0.01});
-  const Parameter c{Tensor(clone(start))};
-  const Parameter d{Tensor(clone(start))};
+  const Parameter c{Tensor(copy(start))};
+  const Parameter d{Tensor(copy(start))};
   optim::AdamW ac({c}, {.lr = 0.01});
   optim::AdamW ad({d}, {.lr = 0.01});
   for (int t = 0; t < 200; ++t) {
@@ -349,7 +349,7 @@ TEST(StructuredOnTheTape, OptionsMayChangeOnTheWay) {
       s->options().amsgrad = t >= 120;
     }
     Gradient g = rows(random, meta);
-    const Array dense = clone(Gradient(g).dense());
+    const Array dense = copy(Gradient(g).dense());
     set_gradient(a, g);
     set_gradient(b, Gradient(dense));
     set_gradient(c, g);

@@ -322,7 +322,7 @@ TEST(Clip, ValueBringsEveryElementWithin) {
   want[11] = -1.5;
   EXPECT_EQ(p.grad().to_vector<double>(), want);
 
-  set_gradient(p, Gradient({kFloat64, {8, 2}}, ColSparse{Array::of<int64_t>({1}, {{1}}),
+  set_gradient(p, Gradient({kFloat64, {8, 2}}, ColSparse{Array::full(kInt64, {1}, 1),
                                                          Array::full(kFloat64, {8, 1}, -3)}));
   optim::clip_grad_value({{p}}, 2);
   EXPECT_EQ(p.leaf().grad.col_parts().size(), 1u);

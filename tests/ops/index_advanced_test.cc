@@ -268,6 +268,9 @@ const RegisterSamples kMaskedSelect{
       }
       add("all", {3, 2}, testing::tensor({3}, {1, 1, 1}).to(kBool));
       add("none", {3, 2}, testing::tensor({3}, {0, 0, 0}).to(kBool));
+      std::vector<double> few(300, 0);
+      few[5] = few[6] = few[200] = 1;
+      add("few of many rows", {300, 4}, testing::tensor({300}, few).to(kBool));
       const auto call = [](const Tensor& x, const Tensor& m) { return masked_select(x, m); };
       s.errors = {
           error_sample<ShapeError>(
@@ -441,6 +444,14 @@ TEST(IndexAdvanced, GradientsAreSparse) {
   EXPECT_EQ(gradient_of(x[ids]).row_parts().size(), 1u);
   EXPECT_EQ(gradient_of(x.index({Slice(), ids})).col_parts().size(), 1u);
   EXPECT_TRUE(gradient_of(x.index({ids, ids})).is_dense());
+  std::vector<double> on(300, 0);
+  on[7] = on[299] = 1;
+  const Tensor mask = testing::tensor({300}, on).to(kBool);
+  Gradient& g = gradient_of(x[mask]);
+  ASSERT_EQ(g.row_parts().size(), 1u);
+  EXPECT_EQ(Tensor(g.row_parts()[0].ids).to_vector<int64_t>(), (std::vector<int64_t>{7, 299}));
+  EXPECT_EQ(x.grad()[299].to_vector<double>(), std::vector<double>(200, 1));
+  EXPECT_TRUE(gradient_of(x[logical_not(mask)]).is_dense());
 }
 
 }  // namespace

@@ -238,13 +238,14 @@ TEST(IndexGather, AllTypes) {
                                     [&](const Tensor& t) { return scatter(t, 0, ids, flip(t)); });
   testing::expect_same_in_all_types(x, [&](const Tensor& t) { return scatter(t, 1, ids, 1); });
   for (const DType type : {kInt64, kInt32, kUInt8, kFloat32}) {
-    const Tensor sum = scatter_add(to(counting({3}), type), 0, to(indices({2, 0, 2}), kInt32),
-                                   to(counting({4}), type));
-    EXPECT_EQ(to(sum, kFloat64).to_vector<double>(), (std::vector<double>{1, 1, 4}));
+    const Tensor sum = scatter_add(cast(counting({3}), type), 0, cast(indices({2, 0, 2}), kInt32),
+                                   cast(counting({4}), type));
+    EXPECT_EQ(cast(sum, kFloat64).to_vector<double>(), (std::vector<double>{1, 1, 4}));
   }
-  const Tensor or_of = scatter_add(to(testing::tensor({3}, {0, 1, 0}), kBool), 0,
-                                   indices({0, 1, 0}), to(testing::tensor({3}, {1, 1, 1}), kBool));
-  EXPECT_EQ(to(or_of, kFloat64).to_vector<double>(), (std::vector<double>{1, 1, 0}));
+  const Tensor or_of =
+      scatter_add(cast(testing::tensor({3}, {0, 1, 0}), kBool), 0, indices({0, 1, 0}),
+                  cast(testing::tensor({3}, {1, 1, 1}), kBool));
+  EXPECT_EQ(cast(or_of, kFloat64).to_vector<double>(), (std::vector<double>{1, 1, 0}));
 }
 
 // Which of several writes to a place is the last does not depend on how indices and values lie.

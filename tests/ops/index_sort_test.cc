@@ -172,7 +172,7 @@ TEST(IndexSort, AllTypesWithTies) {
         v[3] = -kInf;
         v[4] = 0;
       }
-      const Tensor x = to(testing::tensor({n}, v), type);
+      const Tensor x = cast(testing::tensor({n}, v), type);
       for (const bool descending : {false, true}) {
         const auto want = order_of(v, descending);
         const auto [values, indices] = sort(x, 0, descending);
@@ -180,7 +180,7 @@ TEST(IndexSort, AllTypesWithTies) {
         EXPECT_EQ(values.dtype(), type);
         EXPECT_EQ(argsort(x, 0, descending).to_vector<int64_t>(), want);
         for (int64_t k = 0; k < 5; ++k) {
-          const double got = to(values[k], kFloat64).item();
+          const double got = cast(values[k], kFloat64).item();
           const double expected = v[static_cast<size_t>(want[static_cast<size_t>(k)])];
           EXPECT_TRUE(got == expected || (std::isnan(got) && std::isnan(expected)));
         }

@@ -348,16 +348,16 @@ TEST(Index, AllTypes) {
   testing::expect_same_in_all_types(
       x, [&](const Tensor& t) { return slice_scatter(t, t[0].unsqueeze(0), 0, 2); });
   for (const DType type : {kInt64, kInt32, kUInt8, kFloat32}) {
-    const Tensor sum = index_add(to(x, type), 0, ids, to(x, type).slice(0, 1), 2);
+    const Tensor sum = index_add(cast(x, type), 0, ids, cast(x, type).slice(0, 1), 2);
     EXPECT_EQ(sum.dtype(), type);
-    EXPECT_EQ(to(sum, kFloat64).to_vector<double>(),
+    EXPECT_EQ(cast(sum, kFloat64).to_vector<double>(),
               (std::vector<double>{16, 19, 22, 25, 4, 5, 6, 7, 16, 19, 22, 25}));
   }
 }
 
 TEST(Index, Int32Indices) {
   const Tensor x = counting({4, 2});
-  const Tensor y = index_select(x, 0, to(indices({3, -4}), kInt32));
+  const Tensor y = index_select(x, 0, cast(indices({3, -4}), kInt32));
   EXPECT_EQ(y.to_vector<double>(), (std::vector<double>{6, 7, 0, 1}));
 }
 

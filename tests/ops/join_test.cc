@@ -351,7 +351,7 @@ TEST(Join, AllTypes) {
 
 TEST(Join, TypesAreConvertedToTheWidest) {
   const Tensor i = testing::indices({1, 2});
-  const Tensor f = to(testing::tensor({1}, {0.5}), kFloat32);
+  const Tensor f = cast(testing::tensor({1}, {0.5}), kFloat32);
   const Tensor y = cat({i, f});
   EXPECT_EQ(y.dtype(), kFloat32);
   EXPECT_EQ(y.to_vector<double>(), (std::vector<double>{1, 2, 0.5}));

@@ -155,8 +155,8 @@ std::vector<testing::ErrorSample> class_errors(const std::string& op, const F& l
                                op + ": input 0 is int64[2,3]"),
       error_sample<ShapeError>("weight", {x, t, testing::normal({2})}, weighted,
                                op + ": input is [2,3], weight is [2]; it must be [3]"),
-      error_sample<DTypeError>("weight type", {x, t, to(testing::normal({3}), kFloat32)}, weighted,
-                               op + ": input is float64[2,3], weight is float32[3]"),
+      error_sample<DTypeError>("weight type", {x, t, cast(testing::normal({3}), kFloat32)},
+                               weighted, op + ": input is float64[2,3], weight is float32[3]"),
       error_sample<GradError>(
           "constant", {x, t, testing::normal({3})},
           [=](const Tensor& a, const Tensor& b, const Tensor& w) {
@@ -237,7 +237,7 @@ const RegisterSamples kCrossEntropy{
           "cross_entropy: input is [2,3], target is float64[2,4]; it must be "
           "[2,3]"));
       s.errors.push_back(error_sample<DTypeError>(
-          "probabilities of another type", {x, to(testing::normal({2, 3}), kFloat32)},
+          "probabilities of another type", {x, cast(testing::normal({2, 3}), kFloat32)},
           [](const Tensor& a, const Tensor& b) { return cross_entropy(a, b); },
           "cross_entropy: input is float64[2,3], target is float32[2,3]"));
       s.errors.push_back(error_sample<ValueError>(
@@ -314,7 +314,7 @@ TEST(CrossEntropy, OfALabelIsThatOfATensor) {
   EXPECT_EQ(grad(cross_entropy(x, 3), x).to_vector<double>(),
             grad(cross_entropy(x, target), x).to_vector<double>());
   for (const DType t : {kInt32, kUInt8}) {
-    EXPECT_EQ(cross_entropy(x, to(target, t)).item(), cross_entropy(x, 3).item());
+    EXPECT_EQ(cross_entropy(x, cast(target, t)).item(), cross_entropy(x, 3).item());
   }
 }
 

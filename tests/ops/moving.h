@@ -82,11 +82,11 @@ void expect_same_in_all_types(const Tensor& x, F&& call) {
       for (double& e : v) e = static_cast<double>(to_int(e) % 2);
       in = tensor(x.shape(), v);
     }
-    const Tensor got = call(to(in, type));
+    const Tensor got = call(cast(in, type));
     EXPECT_EQ(got.dtype(), type);
     const Tensor want = call(in);
     EXPECT_EQ(got.shape(), want.shape()) << name_of(type);
-    EXPECT_EQ(to(got, kFloat64).to_vector<double>(), want.to_vector<double>()) << name_of(type);
+    EXPECT_EQ(cast(got, kFloat64).to_vector<double>(), want.to_vector<double>()) << name_of(type);
   }
 }
 

@@ -35,8 +35,8 @@ double total(Numbers v) { return std::accumulate(v.begin(), v.end(), 0.0); }
 double count(Numbers v) { return static_cast<double>(v.size()); }
 
 testing::ErrorSample half_is_error(const std::string& op, Call call) {
-  return error_sample<DTypeError>("float16", {to(testing::normal({2}), kFloat16)}, std::move(call),
-                                  op + ": ");
+  return error_sample<DTypeError>("float16", {cast(testing::normal({2}), kFloat16)},
+                                  std::move(call), op + ": ");
 }
 
 using Reduction3 = Tensor (*)(const Tensor&, Axes, bool, Where);
