@@ -21,7 +21,7 @@ ABSL_FLAG(uint64_t, seed, 1, "seed of all random numbers");
 ABSL_FLAG(bool, quick, false, "a short run that shows that all works");
 ABSL_FLAG(double, lambda, 0.3, "weight of |z|_1");
 ABSL_FLAG(double, alpha, 0.5, "weight of the encoder's error");
-ABSL_FLAG(int, learn_steps, 10000, "images seen while the dictionary is learned");
+ABSL_FLAG(int, learn_steps, 30000, "images seen while the dictionary is learned");
 ABSL_FLAG(int, encode_steps, 37500, "images seen by the encoder once the dictionary is fixed");
 ABSL_FLAG(int, test_images, 500, "held-out images for the result");
 
@@ -29,6 +29,7 @@ namespace {
 
 using ebb::Tensor;
 
+constexpr int64_t kSide = 28;  // pixels of an image
 constexpr int64_t kAtoms = 256;
 constexpr int kLayers = 3;
 constexpr int kLogEvery = 250;
@@ -123,12 +124,22 @@ class Order {
   size_t at_ = 0;
 };
 
-// Differences of two images each, with a little noise: atoms that no two share.
+// Each a small window of the difference of two images, with a little noise: parts, that no two
+// atoms share, and that learning then joins into longer strokes. From whole images they would stay
+// whole.
 Tensor first_atoms(Order& order) {
+  constexpr double kWidth = 2;   // of the Gaussian window, in pixels
+  constexpr double kBorder = 5;  // pixels in which nearly all images are blank
+  const Tensor pixel = ebb::arange(kSide).to(ebb::kFloat32);
+  const auto bell = [&](const Tensor& centre) {
+    return exp(-square(pixel - centre) / (2 * kWidth * kWidth));
+  };
   std::vector<Tensor> atoms;
   for (int64_t k = 0; k < kAtoms; ++k) {
+    const Tensor centre = kBorder + (kSide - 2 * kBorder) * ebb::rand({2});
     const Tensor difference = order.next() - order.next();
-    atoms.push_back(difference + 0.05 * ebb::randn(difference.shape()));
+    atoms.push_back((difference + 0.05 * ebb::randn(difference.shape())) *
+                    outer(bell(centre[0]), bell(centre[1])).flatten());
   }
   return stack(atoms, 1);
 }
@@ -140,7 +151,7 @@ double decay(int step, int steps) { return std::clamp(2.0 * (steps - step) / ste
 // In the first quarter the encoder does not take part; then it starts as ISTA on the W there is.
 void learn(const Settings& s, Order& order, psd::Dictionary& dictionary, psd::Encoder& encoder,
            Log& log) {
-  constexpr double kDictionaryRate = 0.02;
+  constexpr double kDictionaryRate = 0.08;
   constexpr double kEncoderRate = 3e-4;
   ebb::optim::SGD sgd(dictionary.parameters(), {.lr = kDictionaryRate});
   ebb::optim::Adam adam(encoder.parameters(), {.lr = kEncoderRate});
@@ -265,7 +276,7 @@ void draw(const Settings& s, const std::vector<Tensor>& test, const psd::Diction
   const ebb::NoGradGuard no_grad;
   const Tensor w = dictionary.w().detach();
   ebb::io::write_png((s.out / "dictionary.png").string(),
-                     ebb::train::mosaic(w.t().to_vector<double>(), 28, 28,
+                     ebb::train::mosaic(w.t().to_vector<double>(), kSide, kSide,
                                         {.title = "Dictionary: 256 atoms",
                                          .scale = ebb::train::TileScale::kSigned,
                                          .columns = 16}));
@@ -277,9 +288,9 @@ void draw(const Settings& s, const std::vector<Tensor>& test, const psd::Diction
     const Tensor& y = test[static_cast<size_t>(i)];
     const auto gradient = [&](const Tensor& z) { return mv(w.t(), mv(w, z) - y); };
     const Tensor z = psd::fista(gradient, ebb::zeros({kAtoms}), options).z;
-    rows[0].tiles.push_back({y.to_vector<double>(), 28, 28});
-    rows[1].tiles.push_back({mv(w, z).to_vector<double>(), 28, 28});
-    rows[2].tiles.push_back({mv(w, encoder(y)).to_vector<double>(), 28, 28});
+    rows[0].tiles.push_back({y.to_vector<double>(), kSide, kSide});
+    rows[1].tiles.push_back({mv(w, z).to_vector<double>(), kSide, kSide});
+    rows[2].tiles.push_back({mv(w, encoder(y)).to_vector<double>(), kSide, kSide});
   }
   ebb::io::write_png((s.out / "reconstructions.png").string(),
                      ebb::train::image_rows(rows, {.title = "Held-out images and their codes"}));
