@@ -10,16 +10,19 @@
 #include "ebb/autograd/gradient.h"
 #include "ebb/autograd/tensor.h"
 
+// clang-format off
 // An op is one struct. Ebb's own and a user's look alike:
 //
 //   struct Swish {
-//     static constexpr OpDoc kDoc{"swish", "y = x * sigmoid(b x), elementwise", "x:[...] b:[] ->
-//     y:[...]"}; struct Attrs {}; static Metas infer(const Attrs&, Span<const Meta> in); static
-//     void forward(const Attrs&, Span<const Array> in, Span<Array> out); static Grads
-//     backward(const Saved& s, const OutGrads& g);
+//     static constexpr OpDoc kDoc{"swish", "y = x * sigmoid(b x), elementwise", "x:[...] b:[] -> y:[...]"};
+//     struct Attrs {};
+//     static Metas infer(const Attrs&, Span<const Meta> in);
+//     static void forward(const Attrs&, Span<const Array> in, Span<Array> out);
+//     static Grads backward(const Saved& s, const OutGrads& g);
 //   };
 //   Tensor swish(const Tensor& x, const Tensor& b) { return apply<Swish>(x, b); }
 //
+// clang-format on
 //  infer     shapes and types of the outputs, or an exception; called before anything is allocated
 //  forward   fills the outputs, which are contiguous and not initialised
 //  backward  gradients of the inputs, as tensors: the rule, differentiable again. An op without it
@@ -39,6 +42,8 @@
 //            and are float32 or float64: then `infer` is not asked
 //  static constexpr bool kView = true
 //            forward makes its outputs itself, as views of in[0]
+//  static constexpr bool kKeepsStructure = true
+//            backward_values gives in[0] a gradient of the structure that outputs[0] has
 //  static bool reads_rows(const Attrs&)
 //            of in[0] only the rows in[1] are read (an embedding): deferred updates touch only
 //            those
@@ -98,6 +103,7 @@ struct OpDef {
   bool (*reads_rows)(const void* attrs);  // may be null
   bool elementwise;
   bool view;
+  bool keeps_structure;
   bool saves_in;   // the gradient of some input reads an input's value or shape
   bool saves_out;  // ... or an output's value
 };
@@ -166,6 +172,7 @@ constexpr OpDef make_op_def() {
   d.attrs_size = std::is_empty_v<Attrs> ? 0 : sizeof(Attrs);
   if constexpr (requires { Op::kElementwise; }) d.elementwise = Op::kElementwise;
   if constexpr (requires { Op::kView; }) d.view = Op::kView;
+  if constexpr (requires { Op::kKeepsStructure; }) d.keeps_structure = Op::kKeepsStructure;
   if constexpr (requires { &Op::reads_rows; }) {
     d.reads_rows = [](const void* a) { return Op::reads_rows(*static_cast<const Attrs*>(a)); };
   }

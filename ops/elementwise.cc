@@ -285,6 +285,7 @@ EBB_OP(Where_)
 
 struct Affine {
   static constexpr OpDoc kDoc{"affine", "y = scale * x + shift, elementwise", "x:[...] -> y:[...]"};
+  static constexpr bool kKeepsStructure = true;
   static constexpr bool kElementwise = true;
   struct Attrs {
     double scale;

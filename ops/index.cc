@@ -33,6 +33,7 @@ struct SliceAttrs {
 struct Slice : ViewOp<Slice, SliceAttrs> {
   static constexpr OpDoc kDoc{"slice", "y[..,i,..] = x[..,start + i step,..]",
                               "x:[..,n,..] -> y:[..,m,..]"};
+  static constexpr bool kKeepsStructure = true;
   static std::string describe(const Attrs& a) {
     return absl::StrCat("axis=", a.axis, " start=", a.start, " count=", a.count, " step=", a.step);
   }

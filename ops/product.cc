@@ -9,13 +9,6 @@
 
 namespace ebb::ops {
 
-namespace registered {
-extern const OpDef* const Affine;
-extern const OpDef* const Permute;
-extern const OpDef* const Slice;
-extern const OpDef* const Transpose;
-}  // namespace registered
-
 Matrices::Matrices(const Array& a, bool transpose) : array_(a), trans_(transpose) {
   const int r = a.rank();
   const int64_t rows = a.size(r - 2);
@@ -150,14 +143,9 @@ namespace {
 
 // Whether the gradient of that input reaches a leaf through nothing that would make it dense.
 bool keeps_structure(const detail::Node& node, int input) {
-  const OpDef* const keep[] = {registered::Transpose, registered::Permute, registered::Slice,
-                               registered::Affine};
   const detail::Node* n = node.edges()[input].node();
-  while (n != nullptr && !n->is_leaf()) {
-    if (std::find(std::begin(keep), std::end(keep), n->def) == std::end(keep)) return false;
-    n = n->edges()[0].node();
-  }
-  return n != nullptr;
+  while (n != nullptr && !n->is_leaf() && n->def->keeps_structure) n = n->edges()[0].node();
+  return n != nullptr && n->is_leaf();
 }
 
 // A factor that outlives the playback. A leaf's elements are overwritten by optimisers, perhaps

@@ -223,6 +223,7 @@ EBB_OP(Unsqueeze)
 struct Permute : ViewOp<Permute, ShapeAttrs> {  // the axes, normalised, are in `shape`
   static constexpr OpDoc kDoc{"permute", "axis i of y is axis axes[i] of x",
                               "x:[d0,...,dr] -> y:[d_axes[0],...,d_axes[r]]"};
+  static constexpr bool kKeepsStructure = true;
   static std::string describe(const Attrs& a) { return a.shape.str(); }
   static Layout layout(const Attrs& a, const Shape& shape, const int64_t* strides) {
     if (a.shape.rank() != shape.rank()) {
@@ -255,6 +256,7 @@ EBB_OP(Permute)
 struct Transpose : ViewOp<Transpose, AxisPair> {
   static constexpr OpDoc kDoc{"transpose", "y = x with two axes swapped",
                               "x:[..,m,..,n,..] -> y:[..,n,..,m,..]"};
+  static constexpr bool kKeepsStructure = true;
   static std::string describe(const Attrs& a) {
     return absl::StrCat("axes=", a.first, ",", a.last);
   }
