@@ -14,10 +14,6 @@ target_compile_options(ebb_settings INTERFACE
   # Lets a user's linker drop what the program does not reach.
   -ffunction-sections -fdata-sections)
 
-if(NOT EBB_POOL)
-  target_compile_definitions(ebb_settings INTERFACE EBB_NO_POOL)
-endif()
-
 if(EBB_SANITIZE)
   target_compile_options(ebb_settings INTERFACE -fsanitize=${EBB_SANITIZE})
   target_link_options(ebb_settings INTERFACE -fsanitize=${EBB_SANITIZE})

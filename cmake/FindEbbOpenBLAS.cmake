@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Finds OpenBLAS, its serial build first: Ebb runs its own threads and calls BLAS from each of them.
+# Finds OpenBLAS, its serial build first: Ebb runs its own threads and calls it under a lock.
 # Defines the target EbbOpenBLAS::EbbOpenBLAS.
 find_path(EbbOpenBLAS_INCLUDE_DIR cblas.h
   PATH_SUFFIXES openblas-serial openblas-openmp openblas-pthread openblas)

@@ -41,8 +41,13 @@ Tensor Embedding::rows(const Tensor& flat) const {
   const Tensor found = index_select(weight, 0, flat);
   if (!options_.padding_idx) return found;
   // The padding row reads as itself, but passes no gradient on.
-  const Tensor pad(Array::scalar(flat.dtype(), static_cast<double>(*options_.padding_idx)));
-  return where(unsqueeze(eq(flat, pad), 1), found.detach(), found);
+  // A negative id counts from the end, and may be the padding row too.
+  const auto pad = static_cast<double>(*options_.padding_idx);
+  const Tensor ids = flat.to(kInt64);
+  const Tensor from_front(Array::scalar(kInt64, pad));
+  const Tensor from_end(Array::scalar(kInt64, pad - static_cast<double>(weight.size(0))));
+  const Tensor is_pad = logical_or(eq(ids, from_front), eq(ids, from_end));
+  return where(unsqueeze(is_pad, 1), found.detach(), found);
 }
 
 Tensor Embedding::operator()(int64_t id) const {

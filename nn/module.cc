@@ -158,6 +158,22 @@ void Module::copy_modes(const Module& other) {
   }
 }
 
+void Module::copy_types(const Module& other) {
+  for (size_t i = 0; i < std::min(parameters_.size(), other.parameters_.size()); ++i) {
+    const DType type = other.parameters_[i].parameter.dtype();
+    ebb::detail::Leaf& leaf = parameters_[i].parameter.leaf();
+    if (leaf.value().dtype() != type) leaf.set_value(cast(leaf.value(), type));
+  }
+  for (size_t i = 0; i < std::min(buffers_.size(), other.buffers_.size()); ++i) {
+    Tensor& buffer = *buffers_[i].second;
+    const DType type = other.buffers_[i].second->dtype();
+    if (buffer.dtype() != type) buffer = Tensor(cast(buffer.array(), type));
+  }
+  for (size_t i = 0; i < std::min(parts_.size(), other.parts_.size()); ++i) {
+    parts_[i].second->copy_types(*other.parts_[i].second);
+  }
+}
+
 void Module::load_state_dict(const StateDict& state, bool strict) {
   // What goes where; nothing is written before everything is known to fit.
   std::vector<std::pair<Parameter, const Tensor*>> parameters;

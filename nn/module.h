@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ebb/autograd/leaf.h"
+#include "ebb/core/random.h"
 #include "ebb/nn/state_dict.h"
 
 namespace ebb::nn {
@@ -48,6 +49,8 @@ class Module {
   bool is_training() const { return training_; }
   /// Training mode of every part as in `other`, a module of the same kind.
   void copy_modes(const Module& other);
+  /// Type of every parameter and buffer as in `other`, a module of the same kind.
+  void copy_types(const Module& other);
 
   /// Converts all floating parameters and buffers; gradients are dropped. Make optimisers after it.
   void to(DType dtype);
@@ -99,8 +102,11 @@ class Module {
 /// A copy of `module` by state: a new M made from `args`, with all parameters and buffers copied.
 template <class M, class... Args>
 std::unique_ptr<M> clone_as(const M& module, Args&&... args) {
+  // What the constructor draws is overwritten: a copy must not change the numbers that come after.
+  const Generator before = default_generator();
   auto copy = std::make_unique<M>(std::forward<Args>(args)...);
-  copy->to(module.parameters().empty() ? kFloat32 : module.parameters()[0].dtype());
+  default_generator() = before;
+  copy->copy_types(module);
   copy->load_state_dict(module.state_dict());
   copy->copy_modes(module);
   return copy;

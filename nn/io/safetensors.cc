@@ -44,21 +44,21 @@ const char* type_name(DType t) {
 // Parses the header strictly: no name twice, nothing nested deeper than it has to be.
 json parse_header(const std::string& path, const char* begin, const char* end) {
   std::vector<absl::flat_hash_set<std::string>> names;  // of the objects that are open
-  std::string fault;
   constexpr int kDeepest = 4;
   const json::parser_callback_t watch = [&](int depth, json::parse_event_t event, json& value) {
-    if (depth > kDeepest && fault.empty()) fault = "its header is nested too deeply";
+    // At once: going on to the end would take memory for each level.
+    if (depth > kDeepest) throw IoError(path, "its header is nested too deeply");
     if (event == json::parse_event_t::object_start) {
       names.emplace_back();
     } else if (event == json::parse_event_t::object_end) {
       names.pop_back();
     } else if (event == json::parse_event_t::key) {
       const auto& name = value.get_ref<const std::string&>();
-      if (!names.back().insert(name).second && fault.empty()) {
-        fault = absl::StrCat("its header has '", name, "' twice");
+      if (!names.back().insert(name).second) {
+        throw IoError(path, absl::StrCat("its header has '", name, "' twice"));
       }
     }
-    return depth <= kDeepest;
+    return true;
   };
   json header;
   try {
@@ -66,7 +66,6 @@ json parse_header(const std::string& path, const char* begin, const char* end) {
   } catch (const json::exception& e) {
     throw IoError(path, absl::StrCat("its header is no JSON: ", e.what()));
   }
-  if (!fault.empty()) throw IoError(path, fault);
   if (!header.is_object()) throw IoError(path, "its header is no JSON object");
   return header;
 }

@@ -67,8 +67,8 @@ nn::StateDict Scheduler::state_dict() const {
 
 void Scheduler::load_state_dict(const nn::StateDict& state) {
   const auto values = read(state, "Scheduler", keys_of_bases(bases_.size()));
-  steps_ = static_cast<int64_t>(values[0]);
   bases_.assign(values.begin() + 1, values.end());
+  go_to(static_cast<int64_t>(values[0]));
 }
 
 LambdaLR::LambdaLR(Optimizer& optimizer, std::function<double(int64_t)> factor)
@@ -150,7 +150,7 @@ OneCycleLR::OneCycleLR(Optimizer& optimizer, const OneCycleLROptions& options)
 double OneCycleLR::between(int64_t t, double first, double middle, double last) const {
   const auto total = static_cast<double>(options_.total_steps);
   const double top = options_.pct_start * total - 1;
-  const auto now = static_cast<double>(t);
+  const auto now = static_cast<double>(std::min(t, options_.total_steps - 1));
   const bool up = now <= top;
   const double from = up ? first : middle;
   const double to = up ? middle : last;
@@ -160,8 +160,9 @@ double OneCycleLR::between(int64_t t, double first, double middle, double last) 
 }
 double OneCycleLR::rate(double, int64_t t) const {
   const OneCycleLROptions& o = options_;
-  require_option(t < o.total_steps, "OneCycleLR", "the number of steps", static_cast<double>(t),
-                 absl::StrCat("< total_steps = ", o.total_steps).c_str());
+  // A loop that steps after each of its total_steps updates ends here, with no update to follow.
+  require_option(t <= o.total_steps, "OneCycleLR", "the number of steps", static_cast<double>(t),
+                 absl::StrCat("<= total_steps = ", o.total_steps).c_str());
   const double first = o.max_lr / o.div_factor;
   return between(t, first, o.max_lr, first / o.final_div_factor);
 }

@@ -26,8 +26,9 @@ class Scheduler {
   double lr(size_t group = 0) const { return optimizer_.lr(group); }
 
   virtual nn::StateDict state_dict() const;
-  /// Throws ValueError where `state` does not fit; nothing is changed then. The rates themselves
-  /// are the optimiser's state.
+  /// Throws ValueError where `state` does not fit; nothing is changed then. Sets the rates of that
+  /// step, so that it does not matter whether the optimiser's state was loaded before or after the
+  /// scheduler was made.
   virtual void load_state_dict(const nn::StateDict& state);
 
  protected:

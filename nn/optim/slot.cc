@@ -18,6 +18,9 @@ using ebb::detail::Node;
 constexpr int64_t kBlock = 4096;
 // Columns that are brought up to date at a time: a cache line's worth.
 constexpr int64_t kColumnBlock = 16;
+// Elements that are gathered at a time for it, on the stack: bringing up to date takes no memory,
+// so that it can neither stop half-way nor fail in a destructor.
+constexpr int64_t kGathered = 1024;
 // Below this size, and where this part of the lines is touched, keeping book costs more than it
 // saves.
 constexpr int64_t kSmallest = 512;
@@ -135,7 +138,11 @@ int sparse_axis(const Gradient& g) {
 
 }  // namespace
 
-Slot::~Slot() { catch_up(); }
+Slot::~Slot() {
+  Leaf& leaf = parameter_.leaf();
+  const std::lock_guard lock(leaf.mutex);
+  if (leaf.lazy == this) replay_all(leaf);  // else only the states are behind, and they go
+}
 
 void Slot::catch_up() {
   Leaf& leaf = parameter_.leaf();
@@ -307,8 +314,9 @@ namespace {
 template <class T>
 class Gathered {
  public:
-  Gathered(const Chunk& whole, int64_t size) : whole_(whole), size_(size) {
-    arrays_ = Array::empty(dtype_of<T>, {kMaxStates + 1, size});
+  // `buffer` holds (kMaxStates + 1) * size elements.
+  Gathered(const Chunk& whole, T* buffer, int64_t size)
+      : whole_(whole), size_(size), buffer_(buffer) {
     chunk_.value = slot(0);
     for (int i = 0; i < kMaxStates; ++i) {
       if (whole.states[i] != nullptr) chunk_.states[i] = slot(i + 1);
@@ -326,13 +334,11 @@ class Gathered {
   Chunk& chunk() { return chunk_; }
 
  private:
-  std::byte* slot(int i) {
-    return reinterpret_cast<std::byte*>(arrays_.mutable_data<T>() + i * size_);
-  }
+  std::byte* slot(int i) { return reinterpret_cast<std::byte*>(buffer_ + i * size_); }
 
   const Chunk whole_;
   const int64_t size_;
-  Array arrays_;
+  T* const buffer_;
   Chunk chunk_;
 };
 
@@ -345,7 +351,8 @@ void Slot::update_columns(const Array& value, const Array& ids, const Array& gra
   const int64_t* id = ids.data<int64_t>();
   visit(value.dtype(), [&](auto t) {
     using T = decltype(t);
-    Gathered<T> gathered(chunk(value), block * k);
+    const Array buffer = Array::empty(value.dtype(), {kMaxStates + 1, block * k});
+    Gathered<T> gathered(chunk(value), buffer.mutable_data<T>(), block * k);
     for (int64_t first = 0; first < value.size(0); first += block) {
       const int64_t count = std::min(block, value.size(0) - first);
       const auto each = [&](auto&& f) {
@@ -439,23 +446,27 @@ void Slot::replay_all_rows(const Array& value) {
 }
 
 void Slot::replay_columns(const Array& value, int64_t first, int64_t count, int64_t from) {
-  const int64_t rows = value.size(0);
   const int64_t n = value.size(1);
+  const int64_t block = kGathered / count;
   visit(value.dtype(), [&](auto t) {
     using T = decltype(t);
-    Gathered<T> gathered(chunk(value), rows * count);
-    const auto each = [&](auto&& f) {
-      for (int64_t i = 0; i < rows; ++i) {
-        for (int64_t j = 0; j < count; ++j) f(i * n + first + j, i * count + j);
-      }
-    };
-    gathered.copy([&](const T* whole, T* part) {
-      each([&](int64_t at, int64_t to) { part[to] = whole[at]; });
-    });
-    missed_->replay(value.dtype(), gathered.chunk(), static_cast<size_t>(rows * count), from);
-    gathered.copy([&](T* whole, const T* part) {
-      each([&](int64_t to, int64_t at) { whole[to] = part[at]; });
-    });
+    T buffer[(kMaxStates + 1) * kGathered];
+    Gathered<T> gathered(chunk(value), buffer, block * count);
+    for (int64_t row = 0; row < value.size(0); row += block) {
+      const int64_t rows = std::min(block, value.size(0) - row);
+      const auto each = [&](auto&& f) {
+        for (int64_t i = 0; i < rows; ++i) {
+          for (int64_t j = 0; j < count; ++j) f((row + i) * n + first + j, i * count + j);
+        }
+      };
+      gathered.copy([&](const T* whole, T* part) {
+        each([&](int64_t at, int64_t to) { part[to] = whole[at]; });
+      });
+      missed_->replay(value.dtype(), gathered.chunk(), static_cast<size_t>(rows * count), from);
+      gathered.copy([&](T* whole, const T* part) {
+        each([&](int64_t to, int64_t at) { whole[to] = part[at]; });
+      });
+    }
   });
 }
 

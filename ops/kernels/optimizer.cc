@@ -214,6 +214,8 @@ void adam_replay(const AdamReplay& r, T* w, T* m, T* v, const T* v_max, size_t n
         sum = hn::Add(sum, hn::Div(set(r.a[j]), hn::MulAdd(set(r.b[j]), s, eps)));
       }
     }
+    // After very many steps with a small b2 the series' terms overflow, and 0 times them is NaN.
+    sum = hn::IfThenZeroElse(idle, sum);
     at.store(hn::NegMulAdd(mi, sum, hn::Mul(decay, at.load(d, w + i))), d, w + i);
     at.store(hn::Mul(m_factor, mi), d, m + i);
     at.store(hn::Mul(v_factor, vi), d, v + i);

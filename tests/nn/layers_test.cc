@@ -89,6 +89,9 @@ TEST(Embedding, ThePaddingRowIsZeroAndLearnsNothing) {
   EXPECT_EQ(doubles(table(1)), (std::vector<double>{0, 0}));
   table(testing::indices({1, 2})).sum().backward();
   EXPECT_EQ(doubles(table.weight.grad()), (std::vector<double>{0, 0, 0, 0, 1, 1, 0, 0}));
+  table.zero_grad();
+  table(testing::indices({-3, -2})).sum().backward();  // the same rows, from the end
+  EXPECT_EQ(doubles(table.weight.grad()), (std::vector<double>{0, 0, 0, 0, 1, 1, 0, 0}));
   EXPECT_THROW(nn::Embedding(4, 2, {.padding_idx = 4}), IndexError);
 }
 

@@ -442,6 +442,45 @@ TEST(MissedSteps, OfAdamAreDoneAtOnce) {
   }
 }
 
+// A table of which a few rows are used, at settings for which nothing but time ends the sum.
+TEST(MissedSteps, OfAdamLeaveRowsAloneThatNeverMoved) {
+  const Meta meta{kFloat32, {64, 8}};
+  for (const auto& betas : {std::array{0.9, 0.2}, std::array{0.5, 0.25}, std::array{0.9, 0.999}}) {
+    const Parameter p{Tensor(Array::full(kFloat32, meta.shape, 1))};
+    optim::Adam adam({p}, {.betas = betas});
+    for (int t = 0; t < 250; ++t) {
+      set_gradient(p, Gradient(meta, RowSparse{Array::full(kInt64, {1}, 5),
+                                               Array::full(kFloat32, {1, 8}, 1)}));
+      adam.step();
+    }
+    EXPECT_EQ(p.tensor().array().at({40, 3}), 1) << betas[0] << " " << betas[1];
+  }
+}
+
+TEST(MissedSteps, NeedNoMemory) {
+  Generator random(4);
+  const Meta meta{kFloat64, {256, 512}};
+  Twins twins(optim_testing::adam_case("Adam", {.lr = 0.1}), kFloat64,
+              normal(random, kFloat64, meta.shape));
+  const auto touch = [&](int64_t column, int times) {
+    for (int i = 0; i < times; ++i) {
+      twins.step(Gradient(
+          meta, ColSparse{Array::full(kInt64, {1}, column), normal(random, kFloat64, {256, 1})}));
+    }
+  };
+  touch(1, 3);
+  touch(3, 5);
+  set_memory_limit(memory_stats().live_bytes);
+  EXPECT_NO_THROW(twins.structured.tensor().array());
+  set_memory_limit(0);
+  twins.compare_all();
+  touch(5, 3);
+  set_memory_limit(memory_stats().live_bytes);
+  twins.a.reset();  // brings up to date too
+  set_memory_limit(0);
+  twins.compare_all();
+}
+
 TEST(MissedSteps, ProductsAreThoseOfAllMapsSince) {
   struct Text {
     std::string s;

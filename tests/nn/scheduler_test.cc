@@ -89,13 +89,23 @@ TEST(Scheduler, OneCycleGoesUpAndDown) {
   EXPECT_NEAR(momentum[0], 0.95, 1e-12);
   EXPECT_NEAR(momentum[4], 0.85, 1e-12);
   EXPECT_NEAR(momentum[10], 0.95, 1e-12);
-  EXPECT_THAT(message_of([&] { s.step(); }), HasSubstr("must be < total_steps = 11"));
-  EXPECT_EQ(s.steps(), 10);
+  s.step();  // a loop of 11 updates steps 11 times
+  EXPECT_NEAR(o.lr(), 0.01, 1e-12);
+  EXPECT_THAT(message_of([&] { s.step(); }), HasSubstr("must be <= total_steps = 11"));
+  EXPECT_EQ(s.steps(), 11);
 
   optim::Adam adam({p});
   optim::OneCycleLR cosine(adam, {.max_lr = 1, .total_steps = 10});
-  EXPECT_NEAR(adam.lr(), 0.04, 1e-12);
+  // Up over 2 steps and down over 7, each half a cosine.
+  const double low = 0.04;
+  const double last = low / 1e4;
   EXPECT_NEAR(adam.options().betas[0], 0.95, 1e-12);
+  for (int t = 0; t < 10; ++t) {
+    const double want = t <= 2 ? 1 + (low - 1) * (1 + std::cos(M_PI * t / 2)) / 2
+                               : last + (1 - last) * (1 + std::cos(M_PI * (t - 2) / 7)) / 2;
+    EXPECT_NEAR(adam.lr(), want, 1e-12) << t;
+    cosine.step();
+  }
 }
 
 TEST(Scheduler, GoesOnFromSavedState) {
@@ -112,6 +122,17 @@ TEST(Scheduler, GoesOnFromSavedState) {
   EXPECT_EQ(b.lr(), a.lr());
   EXPECT_EQ(second.steps(), 6);
   EXPECT_THROW(second.load_state_dict({}), ValueError);
+
+  // Made after the optimiser's state was loaded, which sets the rate of its own step 0.
+  const optim::LinearLROptions warm_up{.start_factor = 0.5, .total_iters = 4};
+  optim::SGD c({parameter({1})}, {.lr = 1});
+  optim::LinearLR third(c, warm_up);
+  third.step();
+  optim::SGD d({parameter({1})}, {.lr = 9});
+  d.load_state_dict(c.state_dict());
+  optim::LinearLR fourth(d, warm_up);
+  fourth.load_state_dict(third.state_dict());
+  EXPECT_EQ(d.lr(), c.lr());
 }
 
 TEST(Scheduler, PlateauReducesWhenNothingImproves) {
