@@ -18,15 +18,12 @@ class BorrowedArrays {
  public:
   explicit BorrowedArrays(Inputs in) : size_(in.size()) {
     Array* at = inline_;
-    if (size_ > kInline) {
-      heap_ = static_cast<Array*>(::operator new(size_ * sizeof(Array)));
-      at = heap_;
-    }
+    if (size_ > kInline) at = heap_ = PoolAllocator<Array>().allocate(size_);
     begin_ = at;
     for (const Tensor* t : in) new (at++) Array(Array::adopt(t->value().rep()));
   }
   ~BorrowedArrays() {  // the elements are not destroyed: their references are not ours
-    if (heap_ != nullptr) ::operator delete(heap_);
+    if (heap_ != nullptr) PoolAllocator<Array>().deallocate(heap_, size_);
   }
   BorrowedArrays(const BorrowedArrays&) = delete;
   BorrowedArrays& operator=(const BorrowedArrays&) = delete;
@@ -57,7 +54,9 @@ Metas infer(const OpDef& def, const void* attrs, Inputs in) {
   absl::InlinedVector<Meta, 4> metas;
   metas.reserve(in.size());
   for (const Tensor* t : in) {
-    // An absent optional input shows as a scalar of no elements' use; infer asks by position.
+    if (!t->defined() && !def.absent_inputs) {
+      throw ValueError(absl::StrCat(def.doc.name, ": input ", metas.size(), " is undefined"));
+    }
     metas.push_back(t->defined() ? t->value().meta() : Meta{});
   }
   return def.infer(attrs, metas);
@@ -115,8 +114,9 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
     throw ValueError(absl::StrCat(def.doc.name, ": ", n_in, " inputs are more than ", UINT16_MAX));
   }
   GradUses uses = def.pair_uses[tracked.first];
-  for (size_t i = 2; i < n_in; ++i) {
-    if (in[i]->edge()) uses |= def.uses(static_cast<int>(i));
+  if (def.uses_by_attrs) uses = {};
+  for (size_t i = def.uses_by_attrs ? 0 : 2; i < n_in; ++i) {
+    if (in[i]->edge()) uses |= def.uses(attrs, static_cast<int>(i));
   }
   // All that may run out of memory comes before the node holds anything.
   absl::InlinedVector<Array, 2> shapes;
@@ -155,7 +155,7 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
   n->where = tls_tape.playing_graph ? tls_tape.where : where;
   n->extras = nullptr;
   n->slot = 0;
-  n->seq = tls_tape.clock = std::max(tls_tape.clock, tracked.seq) + 1;
+  n->seq = tls_heap->clock = std::max(tls_heap->clock, tracked.seq) + 1;
 
   for (size_t i = 0; i < n_in; ++i) new (&n->edges()[i]) Edge(in[i]->edge());
   size_t at = 0;
@@ -189,7 +189,7 @@ bool records(const OpDef& def, const Tracked& tracked) {
 void compute(const OpDef& def, const void* attrs, Inputs in, Span<Array> out, Where where) {
   const BorrowedArrays arrays(in);
   def.forward(attrs, arrays.span(), out);
-  if (tls_tape.anomaly) [[unlikely]] {
+  if (tls_tape.anomaly && !tls_tape.in_rule) [[unlikely]] {
     for (const Array& a : out) check_finite(a, def.doc.name, "value", where);
   }
 }
@@ -203,6 +203,10 @@ Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
     out = Array::empty_like(in[0]->value());
   } else {
     const Metas metas = infer(def, attrs, in);
+    if (metas.size() != 1) {
+      throw Error(
+          absl::StrCat(def.doc.name, ": has ", metas.size(), " outputs; call it by apply_multi"));
+    }
     if (!def.view) out = Array::empty(metas[0]);
   }
   const Tracked tracked = look_at_edges(def, attrs, in);

@@ -39,18 +39,6 @@ class RandomScope {
   Generator::State before_;
 };
 
-// Nodes that f records while it runs again name the lines of f, not that of the checkpoint.
-class OwnPlaces {
- public:
-  OwnPlaces() : before_(std::exchange(tls_tape.playing_graph, false)) {}
-  ~OwnPlaces() { tls_tape.playing_graph = before_; }
-  OwnPlaces(const OwnPlaces&) = delete;
-  OwnPlaces& operator=(const OwnPlaces&) = delete;
-
- private:
-  bool before_;
-};
-
 using EdgeSet = absl::flat_hash_set<std::pair<const Node*, uint16_t>>;
 
 // The edges by which the tape of `outputs` leaves the part that was recorded after `clock`, other
@@ -104,6 +92,7 @@ struct Checkpoint {
   static constexpr OpDoc kDoc{"checkpoint", "y = f(x), computed again for the gradient",
                               "x:[...]... -> y:[...]..."};
   static constexpr bool kView = true;
+  static constexpr bool kAbsentInputs = true;  // the results that f captured
   struct Attrs {
     Attrs(std::shared_ptr<const Segment> s, Span<const Array> o)
         : segment(std::move(s)), outputs(o) {}
@@ -167,13 +156,13 @@ Rerun::Rerun(const Saved& s, bool graph) {
   const int n_args = static_cast<int>(segment.n_args);
 
   const EnableGradGuard on;
-  const OwnPlaces places;
+  const UserCode scope;
   const RandomScope random(segment.random);
   for (int i = 0; i < n_args; ++i) {
     Tensor x = s.has_in_shape(i) ? s.in(i) : Tensor();
     args.push_back(edges[i] ? as_argument(x, graph) : std::move(x));
   }
-  const uint64_t clock = tls_tape.clock;
+  const uint64_t clock = lamport_clock();
   std::vector<Tensor> all = segment.f(args);
 
   if (all.size() != segment.outputs.size()) {
@@ -224,7 +213,7 @@ std::vector<Tensor> checkpoint(SegmentFunction f, Span<const Tensor> inputs, Whe
   {
     std::vector<Tensor> args;
     for (const Tensor& x : inputs) args.push_back(x.requires_grad() ? as_argument(x, false) : x);
-    const uint64_t clock = tls_tape.clock;
+    const uint64_t clock = lamport_clock();
     std::vector<Tensor> outputs = f(args);
     captured = edges_out(outputs, args, clock);
     for (size_t j = 0; j < outputs.size(); ++j) {

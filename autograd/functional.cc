@@ -49,10 +49,7 @@ struct StackRows {
 
 Tensor stack_rows(const std::vector<Tensor>& rows, const Shape& lead) {
   if (lead.empty()) return rows[0];
-  std::vector<const Tensor*> in;
-  for (const Tensor& r : rows) in.push_back(&r);
-  const StackRows::Attrs attrs{lead};
-  return apply_one(kOpDef<StackRows>, &attrs, in, Where::current());
+  return apply_span<StackRows>({lead}, rows);
 }
 
 Tensor zeros_like(const Tensor& x) { return Tensor(Array::zeros(x.dtype(), x.shape())); }

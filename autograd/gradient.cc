@@ -213,10 +213,15 @@ void Gradient::own_dense() {
 }
 
 void Gradient::multiply_out() {
+  // All that may run out of memory comes before anything is added, so that no part counts twice.
   own_dense();
+  for (RowSparse& p : parts_->rows) p = {contiguous(p.ids), contiguous(p.rows)};
+  for (ColSparse& p : parts_->cols) p = {contiguous(p.ids), contiguous(p.cols)};
+  Outer outer;
+  if (!parts_->outer.empty()) outer = stacked_outer();
   for (const RowSparse& p : parts_->rows) scatter_rows(dense_, p);
   for (const ColSparse& p : parts_->cols) scatter_cols(dense_, p);
-  if (!parts_->outer.empty()) add_outer(dense_, stacked_outer());
+  if (outer.u.defined()) add_outer(dense_, outer);
   drop_parts();
 }
 

@@ -102,7 +102,10 @@ class Tape {
     std::vector<std::pair<size_t, const Node*>> found;
     for (const Node* n : nodes_) found.emplace_back(found.size(), n);
     std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
-      return std::tie(a.second->seq, a.first) < std::tie(b.second->seq, b.first);
+      const auto key = [](const auto& f) {
+        return std::pair(f.second->is_leaf() ? 0 : f.second->seq, f.first);
+      };
+      return key(a) < key(b);
     });
     std::transform(found.begin(), found.end(), nodes_.begin(),
                    [](const auto& f) { return f.second; });

@@ -66,7 +66,12 @@ class Parameter {
   /// saved the old elements for backward will find out. Throws ShapeError.
   void copy_from(const Tensor& value) const;
 
-  detail::Leaf& leaf() const { return *static_cast<detail::Leaf*>(edge_.node()); }
+  /// Throws ValueError where the parameter is undefined.
+  detail::Leaf& leaf() const {
+    if (!edge_) [[unlikely]]
+      detail::throw_undefined("parameter");
+    return *static_cast<detail::Leaf*>(edge_.node());
+  }
 
  private:
   detail::Edge edge_;

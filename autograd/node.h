@@ -95,17 +95,19 @@ struct Node : Block {
   };
 
   const OpDef* def;
-  uint64_t seq;  // Lamport clock: above that of every input; a leaf has 0
+  uint64_t seq;  // Lamport clock at the recording: above that of every input
   Where where;
   NodeExtras* extras;
   uint32_t slot;  // of the pass in flight; see NOTE [Finding a node's slot] in engine.cc
   uint16_t n_inputs;
   uint16_t n_saved;
 
-  uint8_t flags() const { return tag0; }
-  void set_flag(Flag f) { tag0 |= f; }
-  void clear_flag(Flag f) { tag0 = static_cast<uint8_t>(tag0 & ~f); }
-  bool is_leaf() const { return (tag0 & kLeaf) != 0; }
+  // Another thread may clear kLazy under the leaf's mutex: who no longer sees it sees the values
+  // too.
+  uint8_t flags() const { return __atomic_load_n(&tag0, __ATOMIC_ACQUIRE); }
+  void set_flag(Flag f) { __atomic_fetch_or(&tag0, f, __ATOMIC_RELEASE); }
+  void clear_flag(Flag f) { __atomic_fetch_and(&tag0, static_cast<uint8_t>(~f), __ATOMIC_RELEASE); }
+  bool is_leaf() const { return (flags() & kLeaf) != 0; }
   int n_outputs() const { return tag3; }
 
   Edge* edges() { return reinterpret_cast<Edge*>(this + 1); }
@@ -125,6 +127,7 @@ static_assert(sizeof(Node) == 72);
 static_assert(sizeof(Array) == 8 && sizeof(Edge) == 8);
 
 void release_last(Node* node);
+[[noreturn]] void throw_undefined(const char* what);
 
 inline void Edge::retain_node() { detail::retain(node()); }
 inline void Edge::release_node() {
@@ -134,14 +137,36 @@ inline void Edge::release_node() {
 
 /// The state of recording on one thread.
 struct ThreadTape {
-  uint64_t clock = 0;
   bool grad_enabled = true;
   bool anomaly = false;
+  bool in_rule = false;        // a backward rule runs, which anomaly mode judges by what it gives
   bool playing_graph = false;  // nodes recorded now carry `where` of the node that is played
   int depth = 0;               // of passes in flight
   Where where;
 };
 extern constinit thread_local ThreadTape tls_tape;
+
+/// While it lives, a playback runs the user's code (a hook, a checkpointed function), which is
+/// watched and placed as outside.
+class UserCode {
+ public:
+  UserCode()
+      : in_rule_(std::exchange(tls_tape.in_rule, false)),
+        playing_graph_(std::exchange(tls_tape.playing_graph, false)) {}
+  ~UserCode() {
+    tls_tape.in_rule = in_rule_;
+    tls_tape.playing_graph = playing_graph_;
+  }
+  UserCode(const UserCode&) = delete;
+  UserCode& operator=(const UserCode&) = delete;
+
+ private:
+  const bool in_rule_;
+  const bool playing_graph_;
+};
+
+/// This thread's Lamport clock: no node of its heap, whichever thread made it, is above.
+inline uint64_t lamport_clock() { return tls_heap != nullptr ? tls_heap->clock : 0; }
 
 }  // namespace detail
 }  // namespace ebb

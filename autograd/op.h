@@ -31,7 +31,8 @@
 //  static void backward_values(const Saved&, const ArrayGrads&, GradSink&)
 //            the same on arrays, fused: used whenever no graph is being made
 //  static constexpr GradUses uses(int input)
-//            what the gradient of an input reads, so that nothing else is saved; all by default
+//            what the gradient of an input reads, so that nothing else is saved; all by default.
+//            Where it depends on the attributes: uses(const Attrs&, int input)
 //  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out)
 //            work and traffic of the forward pass; by default an operation an output element, and
 //            nothing for a view
@@ -92,8 +93,9 @@ struct OpDef {
   void (*forward)(const void* attrs, Span<const Array> in, Span<Array> out);
   Grads (*backward)(const Saved&, const OutGrads&);                     // may be null
   void (*backward_values)(const Saved&, const ArrayGrads&, GradSink&);  // may be null
-  GradUses (*uses)(int input);
+  GradUses (*uses)(const void* attrs, int input);
   GradUses pair_uses[4];  // of inputs 0 and 1 together, by the bits of those that want a gradient
+  bool uses_by_attrs;     // then pair_uses does not hold
   Cost (*cost)(const void* attrs, Span<const Meta> in, Span<const Meta> out);
   std::string (*describe)(const void* attrs);      // may be null
   void (*default_attrs)(void* to);                 // may be null
@@ -104,8 +106,9 @@ struct OpDef {
   bool elementwise;
   bool view;
   bool keeps_structure;
-  bool saves_in;   // the gradient of some input reads an input's value or shape
-  bool saves_out;  // ... or an output's value
+  bool saves_in;       // the gradient of some input reads an input's value or shape
+  bool saves_out;      // ... or an output's value
+  bool absent_inputs;  // inputs without a value are allowed
 };
 
 namespace detail {
@@ -114,13 +117,14 @@ namespace detail {
 constexpr uint64_t bit(int i) { return i < 0 ? 0 : uint64_t{1} << (i < 63 ? i : 63); }
 
 template <class Op>
-concept HasUses = requires {
-  Op::uses(0);
+concept UsesByAttrs = requires(const typename Op::Attrs& a) {
+  Op::uses(a, 0);
 };
 
+// For an op whose uses depend on the attributes, all that may be.
 template <class Op>
 constexpr GradUses uses_of(int input) {
-  if constexpr (HasUses<Op>) {
+  if constexpr (requires { Op::uses(0); }) {
     return Op::uses(input);
   } else {
     return {.in = kAll, .out = kAll, .shapes = kAll};
@@ -144,7 +148,14 @@ constexpr OpDef make_op_def() {
   };
   if constexpr (requires { &Op::backward; }) d.backward = &Op::backward;
   if constexpr (requires { &Op::backward_values; }) d.backward_values = &Op::backward_values;
-  d.uses = &detail::uses_of<Op>;
+  d.uses_by_attrs = detail::UsesByAttrs<Op>;
+  d.uses = [](const void* a, int input) {
+    if constexpr (detail::UsesByAttrs<Op>) {
+      return Op::uses(*static_cast<const Attrs*>(a), input);
+    } else {
+      return detail::uses_of<Op>(input);
+    }
+  };
   if constexpr (requires { &Op::cost; }) {
     d.cost = [](const void* a, Span<const Meta> in, Span<const Meta> out) {
       return Op::cost(*static_cast<const Attrs*>(a), in, out);
@@ -168,10 +179,11 @@ constexpr OpDef make_op_def() {
     };
     d.destroy_attrs = [](void* a) { static_cast<Attrs*>(a)->~Attrs(); };
   }
-  static_assert(alignof(Attrs) <= 16);
+  static_assert(alignof(Attrs) <= 16 && sizeof(Attrs) <= UINT16_MAX);
   d.attrs_size = std::is_empty_v<Attrs> ? 0 : sizeof(Attrs);
   if constexpr (requires { Op::kElementwise; }) d.elementwise = Op::kElementwise;
   if constexpr (requires { Op::kView; }) d.view = Op::kView;
+  if constexpr (requires { Op::kAbsentInputs; }) d.absent_inputs = Op::kAbsentInputs;
   if constexpr (requires { Op::kKeepsStructure; }) d.keeps_structure = Op::kKeepsStructure;
   if constexpr (requires { &Op::reads_rows; }) {
     d.reads_rows = [](const void* a) { return Op::reads_rows(*static_cast<const Attrs*>(a)); };
@@ -270,7 +282,6 @@ class GradSink {
 namespace detail {
 
 /// Runs `def` on the inputs and records it where a gradient is wanted. `attrs` is the op's Attrs.
-/// An undefined tensor stands for an optional input that is absent.
 Tensor apply_one(const OpDef& def, const void* attrs, Span<const Tensor* const> in, Where where);
 /// The same for an op of several outputs.
 void apply_all(const OpDef& def, const void* attrs, Span<const Tensor* const> in,
@@ -301,6 +312,16 @@ absl::InlinedVector<Tensor, 2> apply_multi(const typename Op::Attrs& attrs, At f
   absl::InlinedVector<Tensor, 2> out;
   detail::apply_all(kOpDef<Op>, &attrs, in, &out, first.where);
   return out;
+}
+
+/// Calls an op of any number of inputs.
+template <class Op>
+Tensor apply_span(const typename Op::Attrs& attrs, Span<const Tensor> inputs,
+                  Where where = Where::current()) {
+  absl::InlinedVector<const Tensor*, 8, detail::PoolAllocator<const Tensor*>> in;
+  in.reserve(inputs.size());
+  for (const Tensor& t : inputs) in.push_back(&t);
+  return detail::apply_one(kOpDef<Op>, &attrs, in, where);
 }
 
 /// Throws ShapeError where infer() got another number of inputs than the op takes, or DTypeError

@@ -22,7 +22,14 @@ struct LeafOp {
 
 }  // namespace
 
+void throw_undefined(const char* what) {
+  throw ValueError(absl::StrCat("the ", what,
+                                " is undefined: it was never given a value, or is a gradient that "
+                                "nothing arrived at"));
+}
+
 Leaf* new_leaf(Array value) {
+  if (!value.defined()) throw ValueError("variable: the value is undefined");
   if (!is_differentiable(value.dtype())) {
     throw DTypeError(
         absl::StrCat("variable: a leaf must be float32 or float64, not ", value.meta().str()));
@@ -39,6 +46,8 @@ Leaf* new_leaf(Array value) {
   leaf->set_flag(Node::kLeaf);
   leaf->tag3 = 1;
   leaf->def = &kOpDef<LeafOp>;
+  // What was recorded before cannot depend on it: grad() need not look there.
+  leaf->seq = ++tls_heap->clock;
   leaf->self = Tensor(std::move(value), Edge::adopt(leaf, 0));
   return leaf;
 }
@@ -64,7 +73,7 @@ const Array& Tensor::array() const {
   if (n != nullptr && (n->flags() & Node::kLazy) != 0) {
     static_cast<Leaf*>(edge_.node())->catch_up();
   }
-  return value_;
+  return checked();
 }
 
 void Tensor::check_contiguous() const {
@@ -103,7 +112,8 @@ Leaf& leaf_of(const Tensor& t, const char* what) {
 Tensor Tensor::grad() const {
   Leaf& leaf = leaf_of(*this, "grad");
   const std::lock_guard lock(leaf.mutex);
-  return Tensor(leaf.grad.dense());
+  const Array& g = leaf.grad.dense();
+  return g.defined() ? Tensor(ebb::contiguous(g)) : Tensor();
 }
 
 void Tensor::zero_grad() const {
@@ -118,6 +128,7 @@ HookHandle Tensor::register_hook(std::function<Tensor(const Tensor&)> hook) cons
     throw GradError(absl::StrCat("register_hook: the tensor ", value_.meta().str(),
                                  " does not require a gradient"));
   }
+  if (!hook) throw ValueError("register_hook: the hook is empty");
   Node* n = edge_.node();
   if (n->extras == nullptr) n->extras = new detail::NodeExtras;
   const uint64_t id = next.fetch_add(1, std::memory_order_relaxed);

@@ -50,13 +50,14 @@ class Tensor {
   explicit operator bool() const = delete;  // is it the value or being defined? say which
 
   // --- value ---------------------------------------------------------------------------------
-  DType dtype() const { return value_.dtype(); }
-  int dim() const { return value_.rank(); }
-  int64_t numel() const { return value_.numel(); }
-  Shape shape() const { return value_.shape(); }
+  // All but defined() throw ValueError where the tensor is undefined.
+  DType dtype() const { return checked().dtype(); }
+  int dim() const { return checked().rank(); }
+  int64_t numel() const { return checked().numel(); }
+  Shape shape() const { return checked().shape(); }
   /// Size of a dimension; negative counts from the last. Throws IndexError.
   int64_t size(int64_t axis) const;
-  bool is_contiguous() const { return value_.is_contiguous(); }
+  bool is_contiguous() const { return checked().is_contiguous(); }
   /// The value, brought up to date where it is a parameter whose optimiser defers work.
   const Array& array() const;
   /// Elements; the tensor must be contiguous. Throws DTypeError on another type, ValueError where
@@ -69,7 +70,11 @@ class Tensor {
   /// The only element, as T. Throws ShapeError where there is not exactly one.
   template <class T = double>
   T item() const {
-    return static_cast<T>(array().item());
+    if constexpr (std::is_integral_v<T>) {
+      return static_cast<T>(array().integer_item());
+    } else {
+      return static_cast<T>(array().item());
+    }
   }
   /// Elements in row-major order, converted to T.
   template <class T>
@@ -149,6 +154,11 @@ class Tensor {
  private:
   friend struct detail::Leaf;
   void check_contiguous() const;
+  const Array& checked() const {
+    if (!value_.defined()) [[unlikely]]
+      detail::throw_undefined("tensor");
+    return value_;
+  }
 
   Array value_;
   detail::Edge edge_;

@@ -18,7 +18,8 @@ namespace {
 // What a call that throws must leave as it was.
 class Unharmed {
  public:
-  explicit Unharmed(Span<const Tensor> inputs) : inputs_(inputs), tape_(ebb::detail::tls_tape) {
+  explicit Unharmed(Span<const Tensor> inputs)
+      : inputs_(inputs), tape_(ebb::detail::tls_tape), clock_(ebb::detail::lamport_clock()) {
     for (const Tensor& x : inputs) {
       copies_.push_back(x.defined() ? copy(x.value()) : Array());
       versions_.push_back(x.defined() ? x.value().version() : 0);
@@ -39,7 +40,7 @@ class Unharmed {
       }
     }
     const ebb::detail::ThreadTape& now = ebb::detail::tls_tape;
-    if (recorded_is_harm && now.clock != tape_.clock) return "something was recorded";
+    if (recorded_is_harm && ebb::detail::lamport_clock() != clock_) return "something was recorded";
     if (now.grad_enabled != tape_.grad_enabled || now.anomaly != tape_.anomaly ||
         now.playing_graph != tape_.playing_graph || now.depth != tape_.depth) {
       return "the state of recording has changed";
@@ -50,6 +51,7 @@ class Unharmed {
  private:
   Span<const Tensor> inputs_;
   ebb::detail::ThreadTape tape_;
+  uint64_t clock_;
   std::vector<Array> copies_;
   std::vector<uint32_t> versions_;
   int64_t live_;

@@ -55,6 +55,15 @@ bool row_major(const ArrayRep* r) {
   return true;
 }
 
+int64_t integer_element(const ArrayRep* r, int64_t offset) {
+  const std::byte* p = r->data + offset * static_cast<int64_t>(size_of(r->dtype()));
+  int64_t v = 0;
+  visit_arithmetic(r->dtype(), [&](auto t) {
+    v = static_cast<int64_t>(*reinterpret_cast<const decltype(t)*>(p));
+  });
+  return v;
+}
+
 double element(const ArrayRep* r, int64_t offset) {
   const std::byte* p = r->data + offset * static_cast<int64_t>(size_of(r->dtype()));
   double v = 0;
@@ -87,8 +96,8 @@ Array Array::empty_like(const Array& o) {
   const ArrayRep* from = o.rep_;
   const int rank = from->rank();
   const size_t at = data_offset(rank);
-  ArrayRep* r = new_rep(at + static_cast<size_t>(from->numel) * size_of(from->dtype()),
-                        from->dtype(), rank);
+  ArrayRep* r =
+      new_rep(at + static_cast<size_t>(from->numel) * size_of(from->dtype()), from->dtype(), rank);
   r->data = reinterpret_cast<std::byte*>(r) + at;
   r->numel = from->numel;
   const int64_t* src = from->dims();
@@ -160,11 +169,19 @@ double Array::at(Span<const int64_t> index) const {
   return element(rep_, offset);
 }
 
+void Array::check_one() const {
+  if (numel() == 1) return;
+  throw ShapeError(absl::StrCat("item: ", shape().str(), " has ", numel(), " elements, not one"));
+}
+
 double Array::item() const {
-  if (numel() != 1) {
-    throw ShapeError(absl::StrCat("item: ", shape().str(), " has ", numel(), " elements, not one"));
-  }
+  check_one();
   return element(rep_, 0);
+}
+
+int64_t Array::integer_item() const {
+  check_one();
+  return is_integral(dtype()) ? integer_element(rep_, 0) : static_cast<int64_t>(element(rep_, 0));
 }
 
 void Array::throw_type(DType want) const {
@@ -176,13 +193,13 @@ namespace {
 void print(const Array& a, int dim, int64_t offset, std::string* out) {
   constexpr int64_t kEdge = 3;  // elements shown at either end of a long dimension
   if (dim == a.rank()) {
-    const double v = element(a.rep(), offset);
     if (a.dtype() == DType::kBool) {
-      *out += v != 0 ? "true" : "false";
+      *out += integer_element(a.rep(), offset) != 0 ? "true" : "false";
     } else if (is_integral(a.dtype())) {
-      absl::StrAppend(out, static_cast<int64_t>(v));
+      absl::StrAppend(out, integer_element(a.rep(), offset));
     } else {
-      absl::StrAppendFormat(out, "%.*g", a.dtype() == DType::kFloat64 ? 8 : 5, v);
+      absl::StrAppendFormat(out, "%.*g", a.dtype() == DType::kFloat64 ? 8 : 5,
+                            element(a.rep(), offset));
     }
     return;
   }

@@ -145,6 +145,8 @@ class Array {
   double at(Span<const int64_t> index) const;
   /// The only element, as double. Throws ShapeError where there is not exactly one.
   double item() const;
+  /// The same as an integer: exact for all 64 bits; floating values are cut toward zero.
+  int64_t integer_item() const;
 
   detail::ArrayRep* rep() const { return rep_; }
   /// Takes over the caller's reference.
@@ -161,6 +163,7 @@ class Array {
     if (want != dtype()) throw_type(want);
   }
   [[noreturn]] void throw_type(DType want) const;
+  void check_one() const;
 
   detail::ArrayRep* rep_ = nullptr;
 };

@@ -32,9 +32,7 @@ std::atomic<int64_t> memory_limit{0};
 std::atomic<int64_t> reserved{0};
 std::atomic<int64_t> system_allocations{0};
 
-int64_t first_watermark() {
-  return memory_limit.load(std::memory_order_relaxed) != 0 ? -1 : 0;
-}
+int64_t first_watermark() { return memory_limit.load(std::memory_order_relaxed) != 0 ? -1 : 0; }
 
 ThreadHeap* new_heap() {
   auto* h = new ThreadHeap();  // value-initialised: all zero
@@ -61,9 +59,20 @@ void abandon_heap(ThreadHeap* h) {
 }
 
 void drain(ThreadHeap* h);
+bool retake_and_drain(ThreadHeap* h);
 
-// Leaves the thread's heap to the next thread. Objects that die later on this thread (statics, other
-// thread_locals) find tls_heap null and go the way of a foreign thread.
+// A block that was pushed while `abandoned` was being set is drained by one of the two: the fences
+// here and in push() leave no order in which neither sees the other.
+void leave(ThreadHeap* h) {
+  do {
+    abandon_heap(h);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (h->queue.load(std::memory_order_relaxed) == nullptr) return;
+  } while (retake_and_drain(h));
+}
+
+// Leaves the thread's heap to the next thread. Objects that die later on this thread (statics,
+// other thread_locals) find tls_heap null and go the way of a foreign thread.
 struct HeapGuard {
   bool armed = false;
   ~HeapGuard() {
@@ -71,7 +80,7 @@ struct HeapGuard {
     if (h == nullptr) return;
     drain(h);
     tls_heap = nullptr;
-    abandon_heap(h);
+    leave(h);
   }
 };
 thread_local HeapGuard heap_guard;
@@ -82,13 +91,14 @@ ThreadHeap* attach() {
   return tls_heap;
 }
 
-// Runs the queue of a heap without a thread, as its owner for the moment.
-void drain_abandoned(ThreadHeap* h) {
+// Runs the queue of a heap without a thread, as its owner for the moment; false where it has one
+// again, whose it is to drain.
+bool retake_and_drain(ThreadHeap* h) {
   {
     const std::lock_guard lock(heaps_mutex);
     ThreadHeap** at = &abandoned_heaps;
     while (*at != nullptr && *at != h) at = &(*at)->next_abandoned;
-    if (*at == nullptr) return;  // somebody adopted it; it is theirs to drain
+    if (*at == nullptr) return false;
     *at = h->next_abandoned;
     h->abandoned.store(false, std::memory_order_relaxed);
   }
@@ -96,7 +106,7 @@ void drain_abandoned(ThreadHeap* h) {
   tls_heap = h;
   drain(h);
   tls_heap = mine;
-  abandon_heap(h);
+  return true;
 }
 
 void push(ThreadHeap* h, Block* b) {
@@ -105,7 +115,8 @@ void push(ThreadHeap* h, Block* b) {
     b->next = head;
   } while (!h->queue.compare_exchange_weak(head, b, std::memory_order_release,
                                            std::memory_order_relaxed));
-  if (h->abandoned.load(std::memory_order_acquire)) drain_abandoned(h);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (h->abandoned.load(std::memory_order_acquire) && retake_and_drain(h)) leave(h);
 }
 
 // Adds the owner's count to the shared one. True where the block is dead.
@@ -145,21 +156,28 @@ int64_t live_of_all() {
   return live;
 }
 
+bool fits(ThreadHeap* h, int64_t bytes, int64_t limit, int64_t* total) {
+  const std::lock_guard lock(heaps_mutex);
+  *total = live_of_all();
+  if (*total + bytes > limit) return false;
+  h->live.fetch_add(bytes, std::memory_order_relaxed);
+  return true;
+}
+
 // Counts `bytes` as live, or throws where a limit forbids it.
 void account(ThreadHeap* h, int64_t bytes) {
   const int64_t live = h->live.load(std::memory_order_relaxed) + bytes;
   if (live > h->watermark.load(std::memory_order_relaxed)) {
     const int64_t limit = memory_limit.load(std::memory_order_relaxed);
-    if (limit == 0) {
-      h->watermark.store(live, std::memory_order_relaxed);
-    } else {
-      const std::lock_guard lock(heaps_mutex);
-      const int64_t total = live_of_all();
-      if (total + bytes > limit) {
-        throw MemoryError(absl::StrCat("memory: ", bytes, " bytes more than the ", total,
-                                       " in use would pass the limit of ", limit));
-      }
+    if (limit != 0) {
+      int64_t total;
+      if (fits(h, bytes, limit, &total)) return;
+      drain(h);  // others may have freed some of ours
+      if (fits(h, bytes, limit, &total)) return;
+      throw MemoryError(absl::StrCat("memory: ", bytes, " bytes more than the ", total,
+                                     " in use would pass the limit of ", limit));
     }
+    h->watermark.store(live, std::memory_order_relaxed);
   }
   h->live.fetch_add(bytes, std::memory_order_relaxed);
 }

@@ -78,6 +78,7 @@ struct ThreadHeap {
   size_t chunk_left;
   ThreadHeap* next_heap;       // all heaps, for the statistics
   ThreadHeap* next_abandoned;  // those without a thread
+  uint64_t clock;  // the tape's Lamport clock: stays with the heap, so that no node in it is ahead
 };
 
 extern constinit thread_local ThreadHeap* tls_heap;
@@ -130,9 +131,9 @@ inline void deallocate(Block* b) {
     b->kind = BlockKind::kFree;
     b->next = h->free[b->size_class];
     h->free[b->size_class] = b;
-    h->live.store(h->live.load(std::memory_order_relaxed) -
-                      static_cast<int64_t>(class_bytes(b->size_class)),
-                  std::memory_order_relaxed);
+    h->live.store(
+        h->live.load(std::memory_order_relaxed) - static_cast<int64_t>(class_bytes(b->size_class)),
+        std::memory_order_relaxed);
     return;
   }
 #endif
@@ -151,7 +152,8 @@ inline void retain(Block* b) {
 inline bool release(Block* b) {
   if (b->heap == tls_heap && b->local != 0) [[likely]] {
     if (--b->local != 0) return false;
-    if (b->shared.load(std::memory_order_acquire) == 0) [[likely]] return true;
+    if (b->shared.load(std::memory_order_acquire) == 0) [[likely]]
+      return true;
     return release_last_local(b);
   }
   return release_shared(b);
@@ -159,8 +161,7 @@ inline bool release(Block* b) {
 
 /// True where the caller's is the only reference.
 inline bool is_unique(const Block* b) {
-  return b->heap == tls_heap && b->local == 1 &&
-         b->shared.load(std::memory_order_acquire) == 0;
+  return b->heap == tls_heap && b->local == 1 && b->shared.load(std::memory_order_acquire) == 0;
 }
 
 /// Destroys what a block holds and returns its memory, whatever its kind.

@@ -182,7 +182,7 @@ namespace {
 
 template <class Op>
 Tensor create(const typename Op::Attrs& attrs, Where where) {
-  return detail::apply_one(kOpDef<Op>, &attrs, {}, where);
+  return apply_span<Op>(attrs, {}, where);
 }
 
 TensorOptions like(const Tensor& x, const TensorOptions& options) {

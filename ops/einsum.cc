@@ -410,10 +410,8 @@ struct Einsum {
         b.out_sizes.push_back(shape[k]);
       }
       absl::InlinedVector<Tensor, 3> operands;
-      absl::InlinedVector<const Tensor*, 3> pointers;
       for (int j = 0; j < n; ++j) operands.push_back(j == i ? g[0] : s.in(j));
-      for (const Tensor& t : operands) pointers.push_back(&t);
-      Tensor gi = detail::apply_one(kOpDef<Einsum>, &b, pointers, Where::current());
+      Tensor gi = apply_span<Einsum>(b, operands);
       grads[static_cast<size_t>(i)] = b.out.size == own.size ? gi : reshape(gi, shape);
     }
     return grads;
@@ -531,10 +529,7 @@ EinsumAttrs parse(std::string_view equation, Span<const Tensor> operands) {
 }  // namespace ops
 
 Tensor einsum(std::string_view equation, Span<const Tensor> operands, Where where) {
-  const ops::EinsumAttrs attrs = ops::parse(equation, operands);
-  absl::InlinedVector<const Tensor*, 4> in;
-  for (const Tensor& t : operands) in.push_back(&t);
-  return detail::apply_one(kOpDef<ops::Einsum>, &attrs, in, where);
+  return apply_span<ops::Einsum>(ops::parse(equation, operands), operands, where);
 }
 
 }  // namespace ebb

@@ -346,10 +346,11 @@ namespace {
 
 template <class Op>
 Tensor binary(const Tensor& a, const Tensor& b, Where where) {
-  if (a.dtype() == b.dtype()) [[likely]]
-    return apply<Op>(At(a, where), b);
-  const ops::Promoted p(a, b, where);
-  return apply<Op>(At(p.a, where), p.b);
+  if (a.value().defined() && b.value().defined() && a.dtype() != b.dtype()) [[unlikely]] {
+    const ops::Promoted p(a, b, where);
+    return apply<Op>(At(p.a, where), p.b);
+  }
+  return apply<Op>(At(a, where), b);
 }
 
 using ops::scalar_for;

@@ -232,9 +232,9 @@ struct IndexSelect {
     const Meta meta{s.in_dtype(0), s.in_shape(0)};
     const Array& ids = s.in_array(1);
     if (axis == 0) {
-      sink.add(0, Gradient(meta, RowSparse{ids, g[0]}));
+      sink.add(0, Gradient(meta, RowSparse{lasting_ids(ids), g[0]}));
     } else if (meta.shape.rank() == 2) {
-      sink.add(0, Gradient(meta, ColSparse{ids, g[0]}));
+      sink.add(0, Gradient(meta, ColSparse{lasting_ids(ids), g[0]}));
     } else {
       Array gx = Array::zeros(meta.dtype, meta.shape);
       add_picks(picks_along(axis, ids, g[0], gx), 1, g[0], gx);

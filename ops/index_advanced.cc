@@ -248,7 +248,7 @@ struct IndexTensors {
     const int rank = meta.shape.rank();
     const bool columns = axes == 2 && rank == 2;
     if (axes == 1 || columns) {
-      const Array ids = reshaped(s.in_array(1), {s.in_array(1).numel()});
+      const Array ids = reshaped(lasting_ids(s.in_array(1)), {s.in_array(1).numel()});
       if (columns) {
         sink.add(0, Gradient(meta, ColSparse{ids, reshaped(g[0], {meta.shape[0], ids.numel()})}));
         return;

@@ -63,6 +63,8 @@ void append_mask_indices(const Tensor& mask, const Tensor& x, int axis, const ch
   }
 }
 
+Array lasting_ids(const Array& ids) { return ids.is_unique() ? ids : copy(ids); }
+
 bool sparse_pays(int64_t count, int64_t axis_size, const Shape& shape) {
   constexpr int64_t kLarge = 1024;  // elements
   constexpr int64_t kFew = 8;       // at most this part of the axis

@@ -25,6 +25,10 @@ Tensor checked_indices(const Tensor& indices, const Tensor& x, int axis, const c
 void append_mask_indices(const Tensor& mask, const Tensor& x, int axis, const char* op,
                          absl::InlinedVector<Tensor, kMaxRank>* out);
 
+/// Indices that a gradient may keep beyond the playback: a copy where the caller holds them too,
+/// and might write them before the gradient is applied.
+Array lasting_ids(const Array& ids);
+
 /// Whether the gradient of `count` slices of an axis had better stay sparse, in an array of
 /// `shape`: where they are few, and it is large.
 bool sparse_pays(int64_t count, int64_t axis_size, const Shape& shape);

@@ -338,8 +338,6 @@ EBB_OP(Unbind)
 
 namespace {
 
-using Inputs = absl::InlinedVector<const Tensor*, 8, detail::PoolAllocator<const Tensor*>>;
-
 template <class Op>
 Tensor join_tensors(Span<const Tensor> tensors, int64_t axis, int extra_axes, Where where) {
   const char* name = Op::kDoc.name;
@@ -350,19 +348,17 @@ Tensor join_tensors(Span<const Tensor> tensors, int64_t axis, int extra_axes, Wh
     }
     one_type &= tensors[i].dtype() == tensors[0].dtype();
   }
-  Inputs in;
   TensorList converted;
-  if (one_type) {
-    for (const Tensor& t : tensors) in.push_back(&t);
-  } else {
+  if (!one_type) {
     DType type = tensors[0].dtype();
     for (const Tensor& t : tensors) type = promote_types(type, t.dtype());
     for (const Tensor& t : tensors) converted.push_back(cast(t, type, where));
-    for (const Tensor& t : converted) in.push_back(&t);
+    tensors = converted;
   }
   // Where there is no tensor infer says so.
-  const AxisAttrs attrs{in.empty() ? 0 : normalize_axis(axis, in[0]->dim() + extra_axes, name)};
-  return detail::apply_one(kOpDef<Op>, &attrs, in, where);
+  return apply_span<Op>(
+      {tensors.empty() ? 0 : normalize_axis(axis, tensors[0].dim() + extra_axes, name)}, tensors,
+      where);
 }
 
 int axis_of(const Tensor& x, int64_t axis, const char* op) {

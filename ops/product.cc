@@ -148,14 +148,16 @@ bool keeps_structure(const detail::Node& node, int input) {
   return n != nullptr && n->is_leaf();
 }
 
-// A factor that outlives the playback. A leaf's elements are overwritten by optimisers, perhaps
-// before this gradient is applied, so they are copied.
+// A factor that outlives the playback. The elements of a leaf are overwritten by optimisers,
+// perhaps before this gradient is applied, so they are copied; so are those of a constant, which
+// may be a leaf's too (detach(), a view taken under NoGradGuard) or a buffer that the caller uses
+// again.
 Array lasting(const Saved& s, GradFactor f, bool columns) {
   const Array a = columns && f.vectors.rank() == 2 ? transposed(f.vectors) : f.vectors;
   if (f.input < 0) return a;
   const detail::Node* n = s.node().edges()[f.input].node();
   while (n != nullptr && !n->is_leaf() && n->def->view) n = n->edges()[0].node();
-  return n != nullptr && n->is_leaf() ? copy(a) : a;
+  return n == nullptr || n->is_leaf() ? copy(a) : a;
 }
 
 }  // namespace

@@ -306,7 +306,7 @@ namespace {
 template <class Op>
 Tensor draw(const Shape& shape, DType dtype, Generator& generator, Where where) {
   const DrawAttrs attrs{{dtype, shape}, generator.state()};
-  Tensor y = detail::apply_one(kOpDef<Op>, &attrs, {}, where);
+  Tensor y = apply_span<Op>(attrs, {}, where);
   generator.skip(static_cast<uint64_t>(y.numel()));
   return y;
 }
