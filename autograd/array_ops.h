@@ -29,7 +29,7 @@ double squared_norm(const Array& a);
 
 namespace detail {
 /// Throws NumericError where a floating array holds NaN or infinity:
-/// "log: value has NaN at [3], called at train.cc:12".
+/// "log: value has NaN at element 3, called at train.cc:12", counted in row-major order.
 void check_finite(const Array& a, const char* op, const char* what, Where where);
 }  // namespace detail
 

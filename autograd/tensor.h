@@ -95,7 +95,9 @@ class Tensor {
   /// The same value, without history.
   Tensor detach() const { return Tensor(array()); }
   /// Calls `hook` with the gradient of this tensor whenever a playback has it complete. What it
-  /// returns replaces the gradient, unless undefined. Throws GradError where no gradient is needed.
+  /// returns replaces the gradient, unless undefined, and must be of its shape and type. A hook that
+  /// holds the tensor itself keeps it alive until it is removed. Throws GradError where no gradient
+  /// is needed.
   HookHandle register_hook(std::function<Tensor(const Tensor&)> hook) const;
   void remove_hook(HookHandle handle) const;
 

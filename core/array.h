@@ -118,6 +118,8 @@ class Array {
     check_type(dtype_of<T>);
     return reinterpret_cast<const T*>(rep_->data);
   }
+  /// For writing. Who writes elements that a tape may have saved calls bump_version(), by which the
+  /// playback finds out.
   template <class T>
   T* mutable_data() const {
     check_type(dtype_of<T>);

@@ -41,14 +41,22 @@ const char* type_name(DType t) {
       ->name;
 }
 
-// Parses the header strictly: no name twice, nothing nested deeper than it has to be.
+// Parses the header strictly: no name twice, nothing nested deeper and no list longer than it has
+// to be. What offends is refused at once: to go on to the end would take memory for all of it.
 json parse_header(const std::string& path, const char* begin, const char* end) {
   std::vector<absl::flat_hash_set<std::string>> names;  // of the objects that are open
+  int listed = 0;                                       // values of the list that is open
   constexpr int kDeepest = 4;
+  constexpr int kLongest = kMaxRank;
   const json::parser_callback_t watch = [&](int depth, json::parse_event_t event, json& value) {
-    // At once: going on to the end would take memory for each level.
     if (depth > kDeepest) throw IoError(path, "its header is nested too deeply");
-    if (event == json::parse_event_t::object_start) {
+    if (event == json::parse_event_t::array_start) {
+      listed = 0;
+    } else if (event == json::parse_event_t::value && ++listed > kLongest &&
+               depth == kDeepest - 1) {
+      throw IoError(path,
+                    absl::StrCat("its header has a list of more than ", kLongest, " numbers"));
+    } else if (event == json::parse_event_t::object_start) {
       names.emplace_back();
     } else if (event == json::parse_event_t::object_end) {
       names.pop_back();

@@ -30,6 +30,7 @@ class AdadeltaRule final : public detail::RuleOf<AdadeltaOptions> {
     static constexpr const char* kNames[] = {"square_avg", "acc_delta"};
     return kNames;
   }
+  int n_lasting_states() const override { return 2; }
 
   void begin(int64_t, bool) override {
     const AdadeltaOptions& o = options;

@@ -33,6 +33,7 @@ class AdagradRule final : public detail::RuleOf<AdagradOptions> {
     static constexpr const char* kNames[] = {"sum"};
     return kNames;
   }
+  int n_lasting_states() const override { return 1; }
   double initial_state(int) const override { return options.initial_accumulator_value; }
 
   void begin(int64_t step, bool) override {

@@ -43,6 +43,7 @@ class AdamRule final : public detail::RuleOf<Options> {
     static constexpr const char* kNames[] = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
     return kNames;
   }
+  int n_lasting_states() const override { return 2; }
   bool uses_state(int i) const override { return i < 2 || options.amsgrad; }
 
   void begin(int64_t step, bool fresh) override {

@@ -205,12 +205,16 @@ class Loader final : public OptionVisitor {
 
 }  // namespace
 
-nn::StateDict Optimizer::state_dict() const {
-  nn::StateDict out;
+void Optimizer::save_options(nn::StateDict* to) const {
   for (size_t g = 0; g < groups_.size(); ++g) {
-    Saver saver(&out, absl::StrCat("groups.", g, "."));
+    Saver saver(to, absl::StrCat("groups.", g, "."));
     groups_[g].rule->visit_options(saver);
   }
+}
+
+nn::StateDict Optimizer::state_dict() const {
+  nn::StateDict out;
+  save_options(&out);
   for_each_slot([&](const Group& g, Slot& s, const std::string& key) {
     if (s.steps() == 0) return;
     s.catch_up();
@@ -241,10 +245,15 @@ void Optimizer::load_state_dict(const nn::StateDict& state) {
     Found found{&s, 0, std::vector<Array>(names.size())};
     if (from.find(key + "step") != nullptr) {
       const Array steps = from.get(key + "step", {});
-      if (steps.defined()) found.steps = static_cast<int64_t>(steps.item());
+      found.steps = steps.integer_item();
+      if (found.steps < 0 || static_cast<double>(found.steps) != steps.item()) {
+        throw ValueError(absl::StrCat(g.rule->name(), ": state ", key, "step is ", steps.item(),
+                                      "; it must be a count"));
+      }
       for (size_t i = 0; i < names.size(); ++i) {
-        // Which states there are depends on the options with which they were stored.
-        if (from.find(key + names[i]) == nullptr) continue;
+        // Which of the others there are depends on the options with which they were stored.
+        const bool lasting = static_cast<int>(i) < g.rule->n_lasting_states() && found.steps > 0;
+        if (!lasting && from.find(key + names[i]) == nullptr) continue;
         found.states[i] = from.get(key + names[i], s.parameter().shape());
       }
     }
@@ -253,9 +262,22 @@ void Optimizer::load_state_dict(const nn::StateDict& state) {
   from.require_complete();
 
   catch_up();
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    Loader load(&from, absl::StrCat("groups.", g, "."), true);
-    groups_[g].rule->visit_options(load);
+  nn::StateDict before;
+  const auto set_options = [&](const nn::StateDict& options) {
+    Source source(options, groups_[0].rule->name());
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      const std::string prefix = absl::StrCat("groups.", g, ".");
+      Loader load(&source, prefix, true);
+      groups_[g].rule->visit_options(load);
+    }
+  };
+  save_options(&before);
+  set_options(state);
+  try {
+    for (const Group& g : groups_) g.rule->validate();
+  } catch (...) {
+    set_options(before);
+    throw;
   }
   for (const Found& f : all) f.slot->load(f.steps, f.states);
 }

@@ -62,8 +62,8 @@ class Optimizer {
   /// has none or shares it. The arrays are copies.
   nn::StateDict state_dict() const;
   /// Takes over options and state. Parameters without any state there start afresh. Throws
-  /// ValueError on names that are missing or do not belong here, ShapeError where an array does not
-  /// fit; nothing is changed then.
+  /// ValueError on names that are missing or do not belong here and on values out of range,
+  /// ShapeError where an array does not fit; nothing is changed then.
   void load_state_dict(const nn::StateDict& state);
 
  protected:
@@ -77,6 +77,7 @@ class Optimizer {
     std::shared_ptr<detail::Rule> rule;
     std::vector<std::unique_ptr<detail::Slot>> slots;
   };
+  void save_options(nn::StateDict* to) const;
   template <class F>
   void for_each_slot(F&& f) const;  // f(group, slot, key)
 

@@ -38,6 +38,7 @@ class RmspropRule final : public detail::RuleOf<RMSpropOptions> {
     static constexpr const char* kNames[] = {"square_avg", "grad_avg", "momentum_buffer"};
     return kNames;
   }
+  int n_lasting_states() const override { return 1; }
   bool uses_state(int i) const override {
     return i == kSquare || (i == kMean ? options.centered : options.momentum > 0);
   }

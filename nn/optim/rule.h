@@ -49,6 +49,8 @@ class Rule {
   virtual Span<const char* const> states() const = 0;
   virtual bool uses_state(int) const { return true; }
   virtual double initial_state(int) const { return 0; }
+  /// The first so many states are there after any step, whatever the options.
+  virtual int n_lasting_states() const { return 0; }
 
   /// Works out the constants of a parameter's step number `step`, from 1. `fresh`: its state was
   /// just made. What follows refers to this step.

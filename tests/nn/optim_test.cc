@@ -260,6 +260,18 @@ TEST(Optimizer, StateGoesByNameAndIsChecked) {
   EXPECT_THAT(message_of(load),
               HasSubstr("Adam: state state.fc.weight.exp_avg is [3]; it must be [2]"));
   EXPECT_EQ(adam.lr(), 0.5) << "nothing was changed";
+  bad = state;
+  bad["groups.0.eps"] = Tensor(Array::scalar(kFloat64, 0.25));
+  bad["groups.0.lr"] = Tensor(Array::scalar(kFloat64, -1));
+  EXPECT_THAT(message_of(load), HasSubstr("lr is -1; it must be >= 0"));
+  EXPECT_EQ(adam.lr(), 0.5) << "nothing was changed";
+  EXPECT_EQ(adam.options().eps, 1e-8);
+  bad = state;
+  bad["state.fc.weight.step"] = Tensor(Array::scalar(kInt64, -1));
+  EXPECT_THAT(message_of(load), HasSubstr("it must be a count"));
+  bad = state;
+  bad.erase("state.fc.weight.exp_avg_sq");
+  EXPECT_THAT(message_of(load), HasSubstr("missing: state.fc.weight.exp_avg_sq"));
   EXPECT_EQ(adam.state_dict().size(), size);
 }
 

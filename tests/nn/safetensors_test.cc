@@ -122,6 +122,29 @@ TEST(SafeTensors, RefusesWhatTheFormatCannotHold) {
   EXPECT_TRUE(dir.names().empty());
 }
 
+// A header must not make the reader take more memory than it is long.
+TEST(SafeTensors, OverlongListsAndDeepNestingAreRefusedAtOnce) {
+  const TempDir dir;
+  std::string list = R"({"a":{"dtype":"BOOL","shape":[1)";
+  std::string nest;
+  for (int i = 0; i < 100'000; ++i) {
+    list += ",1";
+    nest += R"({"a":)";
+  }
+  list += R"(],"data_offsets":[0,1]}})";
+  const auto refusal = [&](const std::string& header) {
+    io::atomic_write(dir.file("a"), file_of(header, 1));
+    try {
+      io::read_safetensors(dir.file("a"));
+    } catch (const IoError& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_NE(refusal(list).find("a list of more than 8 numbers"), std::string::npos);
+  EXPECT_NE(refusal(nest).find("nested too deeply"), std::string::npos);
+}
+
 TEST(SafeTensors, AnyByteButZeroIsTrue) {
   const TempDir dir;
   auto bytes = file_of(R"({"a":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}})", 3);
