@@ -89,9 +89,10 @@ struct NodeExtras {
 /// cycle of references can form. A leaf is a node too (leaf.h).
 struct Node : Block {
   enum Flag : uint8_t {
-    kLeaf = 1,    // a Leaf
-    kLazy = 2,    // a Leaf with updates that are not applied yet
-    kPlayed = 4,  // its saved arrays and edges are gone
+    kLeaf = 1,     // a Leaf
+    kLazy = 2,     // a Leaf with updates that are not applied yet
+    kPlayed = 4,   // its saved arrays and edges are gone
+    kAligned = 8,  // the inputs of an elementwise op had the type, shape and order of its output
   };
 
   const OpDef* def;

@@ -41,6 +41,13 @@
 //  static constexpr bool kElementwise = true
 //            outputs[0] has the type and shape of the inputs wherever they agree with each other
 //            and are float32 or float64: then `infer` is not asked
+//  static void forward_aligned(const Attrs&, DType, const void* const* in, void* out, size_t n)
+//  static void backward_aligned(const Attrs&, const AlignedGrads&)
+//            of an elementwise op of one or two inputs: forward and backward_values on n elements,
+//            where all arrays have the same type and shape and lie in row-major order. The
+//            shortest way through the tape: nothing else of the op is then called.
+//  static constexpr bool kPassesGradient = true
+//            of an elementwise op: the gradient of the output is that of each input
 //  static constexpr bool kView = true
 //            forward makes its outputs itself, as views of in[0]
 //  static constexpr bool kKeepsStructure = true
@@ -81,6 +88,21 @@ struct GradUses {
 };
 inline constexpr uint64_t kAll = ~uint64_t{0};
 
+/// What backward_aligned reads and writes: rows of n elements of one type.
+struct AlignedGrads {
+  DType dtype;
+  size_t n;
+  const void* g;      ///< gradient of the output
+  const void* in[2];  ///< inputs, where uses() names them
+  const void* out;    ///< output, where uses() names it
+  /// Gradients of the inputs, null where nobody wants them. One of them may be `g` itself, which is
+  /// to be written last.
+  void* dx[2];
+  /// Bit i: dx[i] holds a sum that the gradient is added to. Only where the op has
+  ///   static constexpr bool kAccumulates = true
+  uint32_t add;
+};
+
 class Saved;
 class OutGrads;
 class ArrayGrads;
@@ -96,6 +118,9 @@ struct OpDef {
   GradUses (*uses)(const void* attrs, int input);
   GradUses pair_uses[4];  // of inputs 0 and 1 together, by the bits of those that want a gradient
   bool uses_by_attrs;     // then pair_uses does not hold
+  void (*forward_aligned)(const void* attrs, DType dtype, const void* const* in, void* out,
+                          size_t n);                                       // may be null
+  void (*backward_aligned)(const void* attrs, const AlignedGrads& grads);  // may be null
   Cost (*cost)(const void* attrs, Span<const Meta> in, Span<const Meta> out);
   std::string (*describe)(const void* attrs);      // may be null
   void (*default_attrs)(void* to);                 // may be null
@@ -104,6 +129,8 @@ struct OpDef {
   uint16_t attrs_size;
   bool (*reads_rows)(const void* attrs);  // may be null
   bool elementwise;
+  bool passes_gradient;
+  bool accumulates;
   bool view;
   bool keeps_structure;
   bool saves_in;       // the gradient of some input reads an input's value or shape
@@ -130,6 +157,11 @@ constexpr GradUses uses_of(int input) {
     return {.in = kAll, .out = kAll, .shapes = kAll};
   }
 }
+
+template <class Op>
+concept HasForwardAligned = requires {
+  &Op::forward_aligned;
+};
 
 Cost default_cost(Span<const Meta> in, Span<const Meta> out);
 
@@ -182,6 +214,19 @@ constexpr OpDef make_op_def() {
   static_assert(alignof(Attrs) <= 16 && sizeof(Attrs) <= UINT16_MAX);
   d.attrs_size = std::is_empty_v<Attrs> ? 0 : sizeof(Attrs);
   if constexpr (requires { Op::kElementwise; }) d.elementwise = Op::kElementwise;
+  if constexpr (requires { Op::kPassesGradient; }) d.passes_gradient = Op::kPassesGradient;
+  if constexpr (requires { Op::kAccumulates; }) d.accumulates = Op::kAccumulates;
+  if constexpr (detail::HasForwardAligned<Op>) {
+    static_assert(Op::kElementwise);
+    d.forward_aligned = [](const void* a, DType t, const void* const* in, void* out, size_t n) {
+      Op::forward_aligned(*static_cast<const Attrs*>(a), t, in, out, n);
+    };
+  }
+  if constexpr (requires { &Op::backward_aligned; }) {
+    d.backward_aligned = [](const void* a, const AlignedGrads& g) {
+      Op::backward_aligned(*static_cast<const Attrs*>(a), g);
+    };
+  }
   if constexpr (requires { Op::kView; }) d.view = Op::kView;
   if constexpr (requires { Op::kAbsentInputs; }) d.absent_inputs = Op::kAbsentInputs;
   if constexpr (requires { Op::kKeepsStructure; }) d.keeps_structure = Op::kKeepsStructure;
@@ -283,25 +328,34 @@ namespace detail {
 
 /// Runs `def` on the inputs and records it where a gradient is wanted. `attrs` is the op's Attrs.
 Tensor apply_one(const OpDef& def, const void* attrs, Span<const Tensor* const> in, Where where);
+/// The same for an op with forward_aligned, of 1 or 2 inputs.
+template <int n>
+Tensor apply_aligned(const OpDef& def, const void* attrs, const Tensor* const* in, Where where);
+extern template Tensor apply_aligned<1>(const OpDef&, const void*, const Tensor* const*, Where);
+extern template Tensor apply_aligned<2>(const OpDef&, const void*, const Tensor* const*, Where);
 /// The same for an op of several outputs.
 void apply_all(const OpDef& def, const void* attrs, Span<const Tensor* const> in,
                absl::InlinedVector<Tensor, 2>* out, Where where);
 
 }  // namespace detail
 
+/// Calls an op with attributes.
+template <class Op, class... T>
+Tensor apply_with(const typename Op::Attrs& attrs, At first, const T&... rest) {
+  constexpr int kInputs = 1 + sizeof...(T);
+  const Tensor* in[] = {first.tensor, &static_cast<const Tensor&>(rest)...};
+  if constexpr (detail::HasForwardAligned<Op> && kInputs <= 2) {
+    return detail::apply_aligned<kInputs>(kOpDef<Op>, &attrs, in, first.where);
+  } else {
+    return detail::apply_one(kOpDef<Op>, &attrs, in, first.where);
+  }
+}
+
 /// Calls an op without attributes, or with default ones.
 template <class Op, class... T>
 Tensor apply(At first, const T&... rest) {
   const typename Op::Attrs attrs{};
-  const Tensor* in[] = {first.tensor, &static_cast<const Tensor&>(rest)...};
-  return detail::apply_one(kOpDef<Op>, &attrs, in, first.where);
-}
-
-/// Calls an op with attributes.
-template <class Op, class... T>
-Tensor apply_with(const typename Op::Attrs& attrs, At first, const T&... rest) {
-  const Tensor* in[] = {first.tensor, &static_cast<const Tensor&>(rest)...};
-  return detail::apply_one(kOpDef<Op>, &attrs, in, first.where);
+  return apply_with<Op>(attrs, first, rest...);
 }
 
 /// Calls an op of several outputs.

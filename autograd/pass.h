@@ -85,7 +85,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
  public:
   static constexpr bool kGraph = std::is_same_v<G, Tensor>;
 
-  explicit Pass(bool retain) : own_marks_(tls_tape.depth == 0), retain_(retain) {
+  explicit Pass(bool retain)
+      : own_heap_(tls_tape.depth == 0 ? tls_heap : nullptr), retain_(retain) {
     slots_.reserve(16);
     ready_.reserve(16);
     leaves_.reserve(16);
@@ -105,7 +106,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     for (const Tensor& t : inputs) lowest_ = std::min(lowest_, t.edge().node()->seq);
     for (const Tensor& t : inputs) {
       Slot& s = slots_[find_or_add(t.edge().node())];
-      s.target = s.needed = true;
+      s.is.target = s.is.needed = true;
     }
     for (const Tensor& t : outputs) mark(t.edge().node());
   }
@@ -114,10 +115,10 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   // what they were computed from is not played, and their hooks are left to the pass that goes on.
   void aim_partial(Span<const Tensor> outputs, Span<const Edge> wanted, Span<const Edge> stops) {
     targeted_ = true;
-    for (const Edge& e : stops) slots_[find_or_add(e.node())].stop = true;
+    for (const Edge& e : stops) slots_[find_or_add(e.node())].is.stop = true;
     for (const Edge& e : wanted) {
       Slot& s = slots_[find_or_add(e.node())];
-      s.stop = s.target = s.needed = true;
+      s.is.stop = s.is.target = s.is.needed = true;
     }
     for (const Tensor& t : outputs) mark(t.edge().node());
   }
@@ -163,11 +164,13 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     Node* node = nullptr;  // counted
     G grad;                // of output 0
     PoolVector<G> others;  // of the outputs above, where there are any
-    bool target = false;   // an input that was asked for
-    bool needed = false;   // leads to one, or is one
-    bool stop = false;     // the pass does not go beyond it
-    bool visited = false;  // by mark()
-    bool queued = false;
+    struct Marks {
+      bool target = false;   // an input that was asked for
+      bool needed = false;   // leads to one, or is one
+      bool stop = false;     // the pass does not go beyond it
+      bool visited = false;  // by mark()
+      bool queued = false;
+    } is;
   };
   struct Ready {
     uint64_t seq;
@@ -176,7 +179,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     bool operator<(const Ready& o) const { return seq != o.seq ? seq < o.seq : order > o.order; }
   };
 
-  bool marks(const Node* n) const { return own_marks_ && n->heap == tls_heap; }
+  bool marks(const Node* n) const { return n->heap == own_heap_; }
 
   static constexpr uint32_t kNone = UINT32_MAX;
 
@@ -215,7 +218,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   bool needed(Node* n) const {
     const uint32_t s = find(n);
-    return s != kNone && slots_[s].needed;
+    return s != kNone && slots_[s].is.needed;
   }
 
   // Sets `needed` on every node between `root` and the targets, inputs before what uses them.
@@ -227,11 +230,11 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     PoolVector<Frame> stack;
     const auto visit = [&](Node* n) {
       const uint32_t s = find_or_add(n);
-      if (slots_[s].visited) return s;
-      slots_[s].visited = true;
+      if (slots_[s].is.visited) return s;
+      slots_[s].is.visited = true;
       // Nobody knows what lies beyond a node that was played back: to be asked for it is an error.
-      if (played(*n) && !may_end_at(s)) slots_[s].needed = true;
-      if (!n->is_leaf() && !slots_[s].stop) stack.push_back({s, 0});
+      if (played(*n) && !may_end_at(s)) slots_[s].is.needed = true;
+      if (!n->is_leaf() && !slots_[s].is.stop) stack.push_back({s, 0});
       return s;
     };
     if (root->seq >= lowest_) visit(root);
@@ -240,13 +243,13 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       const Node* n = slots_[f.slot].node;
       if (f.edge == n->n_inputs) {
         stack.pop_back();
-        if (slots_[f.slot].needed && !stack.empty()) slots_[stack.back().slot].needed = true;
+        if (slots_[f.slot].is.needed && !stack.empty()) slots_[stack.back().slot].is.needed = true;
         continue;
       }
       ++stack.back().edge;
       Node* child = n->edges()[f.edge].node();
       if (child == nullptr || child->seq < lowest_) continue;
-      if (slots_[visit(child)].needed) slots_[f.slot].needed = true;
+      if (slots_[visit(child)].is.needed) slots_[f.slot].is.needed = true;
     }
   }
 
@@ -254,8 +257,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     Node* n = e.node();
     const uint32_t at = find_or_add(n);
     Slot& s = slots_[at];
-    if (!s.queued) {
-      s.queued = true;
+    if (!s.is.queued) {
+      s.is.queued = true;
       if (n->is_leaf()) {
         leaves_.push_back(at);
       } else {
@@ -311,7 +314,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   // Nothing that was asked for can lie beyond the node, whether or not it was played back before.
   bool may_end_at(uint32_t s) const {
-    return targeted_ && (slots_[s].stop || slots_[s].node->seq <= lowest_);
+    return targeted_ && (slots_[s].is.stop || slots_[s].node->seq <= lowest_);
   }
 
   void require_unplayed(uint32_t at) const {
@@ -333,11 +336,11 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   void play(uint32_t at, F&& at_target) {
     Node& n = *slots_[at].node;
     require_unplayed(at);
-    if (n.extras != nullptr || slots_[at].target) {
+    if (n.extras != nullptr || slots_[at].is.target) {
       finish_gradients(n, at, at_target);
       require_unplayed(at);  // a hook may have played it
     }
-    if (!targeted_ || (!slots_[at].stop && leads_on(n))) {
+    if (!targeted_ || (!slots_[at].is.stop && leads_on(n))) {
       require_versions(n);
       play_rule_of(n, at);
       // What nobody else holds goes as a whole with its slot.
@@ -347,6 +350,9 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   }
 
   void play_rule_of(Node& n, uint32_t at) {
+    if constexpr (!kGraph) {
+      if ((n.flags() & Node::kAligned) != 0 && play_aligned(n, at)) return;
+    }
     const size_t words = (n.n_inputs + 63u) / 64;
     uint64_t inline_needs[1] = {0};
     PoolVector<uint64_t> many(words > 1 ? words : 0);
@@ -367,6 +373,64 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     }
     current_ = before;
   }
+
+  // The way of elementwise ops on aligned arrays: the kernel writes straight into the buffers of
+  // the gradients in flight. False where it cannot be gone.
+  bool play_aligned(Node& n, uint32_t at) {
+    const OpDef& def = *n.def;
+    Gradient& own = slots_[at].grad;
+    if (!own.is_dense() || !own.dense_part().is_contiguous() || anomaly_) return false;
+    if (def.passes_gradient) {
+      const Gradient g = std::move(own);
+      for (int i = 0; i < n.n_inputs; ++i) {
+        const Edge& e = n.edges()[i];
+        if (e && (!targeted_ || needed(e.node()))) accumulate(e, Gradient(g));
+      }
+      return true;
+    }
+    if (def.backward_aligned == nullptr) return false;
+    Array g = std::move(own).take_dense();
+    AlignedGrads a;
+    a.dtype = g.dtype();
+    a.n = static_cast<size_t>(g.numel());
+    a.g = g.raw();
+    a.add = 0;
+    Array dx[2];
+    bool reusable = g.is_unique();
+    for (int i = 0; i < 2; ++i) {
+      a.in[i] = nullptr;
+      a.dx[i] = nullptr;
+      if (i >= n.n_inputs) continue;
+      if (def.saves_in && n.saved()[i].defined()) a.in[i] = n.saved()[i].raw();
+      const Edge& e = n.edges()[i];
+      if (!e || (targeted_ && !needed(e.node()))) continue;
+      if (def.accumulates) {
+        const uint32_t s = find(e.node());
+        Gradient* sum = s == kNone ? nullptr : gradient_of(s, e.output());
+        if (sum != nullptr && sum->defined() && sum->is_dense() && is_sum(sum->dense_part())) {
+          a.dx[i] = sum->dense_part().raw();
+          a.add |= 1u << i;
+          continue;
+        }
+      }
+      dx[i] = std::exchange(reusable, false) ? g : Array::empty_like(g);
+      a.dx[i] = dx[i].raw();
+    }
+    a.out = nullptr;
+    if (def.saves_out) {
+      const Array& out = n.saved()[def.saves_in ? n.n_inputs : 0];
+      if (out.defined()) a.out = out.raw();
+    }
+    def.backward_aligned(n.attrs(), a);
+    g = Array();
+    for (int i = 0; i < n.n_inputs; ++i) {
+      if (dx[i].defined()) accumulate(n.edges()[i], Gradient(std::move(dx[i])));
+    }
+    return true;
+  }
+
+  // A buffer of this pass alone, to add to in place.
+  static bool is_sum(const Array& a) { return a.is_unique() && a.is_contiguous(); }
 
   void play_values(Node& n, const Saved& saved, uint32_t at) {
     if (n.def->backward_values == nullptr) {
@@ -427,8 +491,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       G* g = gradient_of(at, j);
       if (g == nullptr || !g->defined()) continue;
       // Where the pass stops, the rest of the gradient comes from elsewhere.
-      if (n.extras != nullptr && !slots_[at].stop) run_hooks(n, j, g);
-      if (slots_[at].target) at_target(&n, j, *g);
+      if (n.extras != nullptr && !slots_[at].is.stop) run_hooks(n, j, g);
+      if (slots_[at].is.target) at_target(&n, j, *g);
     }
   }
 
@@ -528,7 +592,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     Slot& s = slots_[at];
     s.grad = G();
     if (!s.others.empty()) s.others.clear();
-    s.target = s.needed = s.visited = s.queued = false;
+    s.is = {};
     if (!marks(s.node)) foreign_.erase(s.node);
     free_.push_back(at);
     drop(s);
@@ -539,7 +603,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     if (detail::release(n)) release_last(n);
   }
 
-  const bool own_marks_;
+  ThreadHeap* const own_heap_;  // whose nodes remember their slots; null in a nested pass
   const bool retain_;
   const bool anomaly_ = tls_tape.anomaly;
   bool targeted_ = false;

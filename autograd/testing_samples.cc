@@ -174,6 +174,12 @@ OpSamples unary_samples(const std::string& op, std::function<Tensor(const Tensor
     all.samples.push_back(make(shape.str(), input(shape)));
   }
   all.samples.push_back(make("equal rows", repeat_rows(input({4}), 3)));
+  if (!options.kinks.empty()) {  // where all forms of the gradient must make the same choice
+    const auto count = static_cast<int64_t>(options.kinks.size());
+    Sample s = make("kinks", tensor({count}, options.kinks));
+    s.no_numeric = "the derivative jumps";
+    all.samples.push_back(std::move(s));
+  }
   all.sized = [=](int64_t n) {
     return std::vector<Sample>{make(absl::StrCat("size ", n), input({n}))};
   };

@@ -13,16 +13,10 @@ namespace ebb {
 using detail::ArrayRep;
 using detail::Block;
 using detail::BlockKind;
+using detail::data_offset;
+using detail::header_bytes;
 
 namespace {
-
-constexpr size_t header_bytes(int rank) {
-  return sizeof(ArrayRep) + 2 * sizeof(int64_t) * static_cast<size_t>(rank);
-}
-// Elements start on a cache line of their own.
-constexpr size_t data_offset(int rank) {
-  return (header_bytes(rank) + detail::kGranule - 1) / detail::kGranule * detail::kGranule;
-}
 
 ArrayRep* new_rep(size_t bytes, DType dtype, int rank) {
   auto* r = static_cast<ArrayRep*>(detail::allocate(bytes));
@@ -94,20 +88,16 @@ Array Array::empty(DType dtype, const Shape& shape) {
 
 Array Array::empty_like(const Array& o) {
   const ArrayRep* from = o.rep_;
+  if (from->contiguous()) [[likely]]
+    return adopt(detail::new_like(from));
   const int rank = from->rank();
   const size_t at = data_offset(rank);
   ArrayRep* r =
       new_rep(at + static_cast<size_t>(from->numel) * size_of(from->dtype()), from->dtype(), rank);
   r->data = reinterpret_cast<std::byte*>(r) + at;
   r->numel = from->numel;
-  const int64_t* src = from->dims();
-  int64_t* dst = r->dims();
-  if (from->contiguous()) {
-    for (int i = 0; i < 2 * rank; ++i) dst[i] = src[i];
-  } else {
-    for (int i = 0; i < rank; ++i) dst[i] = src[i];
-    set_row_major(r);
-  }
+  std::copy_n(from->dims(), rank, r->dims());
+  set_row_major(r);
   return adopt(r);
 }
 

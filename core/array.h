@@ -39,6 +39,41 @@ inline void destroy_array(ArrayRep* r) {
   if (root != nullptr && release(root)) deallocate(root);
 }
 
+constexpr size_t header_bytes(int rank) {
+  return sizeof(ArrayRep) + 2 * sizeof(int64_t) * static_cast<size_t>(rank);
+}
+// Elements start on a cache line of their own.
+constexpr size_t data_offset(int rank) {
+  return (header_bytes(rank) + kGranule - 1) / kGranule * kGranule;
+}
+
+/// A new root of the type, sizes and strides of `from`, which is contiguous.
+inline ArrayRep* new_like(const ArrayRep* from) {
+  const int rank = from->rank();
+  const size_t at = data_offset(rank);
+  const auto bytes = static_cast<size_t>(from->numel) * size_of(from->dtype());
+  auto* r = static_cast<ArrayRep*>(allocate(at + bytes));
+  r->kind = BlockKind::kArray;
+  r->tag0 = from->tag0;
+  r->tag1 = from->tag1;
+  r->tag2 = 1;
+  r->data = reinterpret_cast<std::byte*>(r) + at;
+  r->root = nullptr;
+  r->numel = from->numel;
+  r->version.store(0, std::memory_order_relaxed);
+  for (int i = 0; i < 2 * rank; ++i) r->dims()[i] = from->dims()[i];
+  return r;
+}
+
+/// Whether both have the same type and sizes and lie in row-major order.
+inline bool aligned(const ArrayRep* a, const ArrayRep* b) {
+  if (a->tag0 != b->tag0 || a->tag1 != b->tag1 || a->tag2 == 0 || b->tag2 == 0) return false;
+  for (int i = 0; i < a->rank(); ++i) {
+    if (a->dims()[i] != b->dims()[i]) return false;
+  }
+  return true;
+}
+
 }  // namespace detail
 
 /// Element type and shape: what is known of an array before it exists.

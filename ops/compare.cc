@@ -139,7 +139,7 @@ Tensor compare(const Tensor& a, const Tensor& b, Where where) {
 // With a number: an integer tensor is compared as float32 where the number has a fraction.
 template <class Op>
 Tensor compare(At a, double b) {
-  return compare<Op>(*a.tensor, ops::scalar_for(*a.tensor, b), a.where);
+  return compare<Op>(*a.tensor, ops::scalar_to_compare(*a.tensor, b), a.where);
 }
 
 }  // namespace

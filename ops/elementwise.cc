@@ -58,6 +58,9 @@ struct BinaryOp {
   static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
     run_binary(Op::kKernel, in[0], in[1], out[0]);
   }
+  static void forward_aligned(const Attrs&, DType t, const void* const* in, void* out, size_t n) {
+    kernels::binary_fn(t, Op::kKernel)(in[0], 1, in[1], 1, out, n);
+  }
 };
 
 // Both operands had the shape and layout of the gradient, so that its kernel runs straight through.
@@ -65,11 +68,22 @@ bool simple(const Saved& s, const Array& g) {
   return g.is_contiguous() && s.in_shape_is(0, g) && s.in_shape_is(1, g);
 }
 
+// dx += g * factor
+void add_product(const AlignedGrads& g, const void* factor, void* dx) {
+  visit_differentiable(g.dtype, [&](auto t) {
+    using T = decltype(t);
+    auto* sum = static_cast<T*>(dx);
+    kernels::addcmul(sum, T{1}, static_cast<const T*>(g.g), static_cast<const T*>(factor), sum,
+                     g.n);
+  });
+}
+
 }  // namespace
 
 struct Add : BinaryOp<Add> {
   static constexpr OpDoc kDoc{"add", "y = a + b, elementwise", "a:[...] b:[...] -> y:[...]"};
   static constexpr Binary kKernel = Binary::kAdd;
+  static constexpr bool kPassesGradient = true;
   static constexpr GradUses uses(int) { return {}; }
   static Grads backward(const Saved& s, const OutGrads& g) {
     return {s.needs(0) ? unbroadcast(s, g[0], 0) : Tensor(),
@@ -102,7 +116,19 @@ EBB_OP(Sub)
 struct Mul : BinaryOp<Mul> {
   static constexpr OpDoc kDoc{"mul", "y = a * b, elementwise", "a:[...] b:[...] -> y:[...]"};
   static constexpr Binary kKernel = Binary::kMul;
+  static constexpr bool kAccumulates = true;
   static constexpr GradUses uses(int input) { return {.in = detail::bit(1 - input)}; }
+  static void backward_aligned(const Attrs&, const AlignedGrads& g) {
+    const int first = g.dx[0] == g.g ? 1 : 0;
+    for (const int i : {first, 1 - first}) {
+      if (g.dx[i] == nullptr) continue;
+      if ((g.add >> i & 1) == 0) {
+        kernels::binary_fn(g.dtype, Binary::kMul)(g.g, 1, g.in[1 - i], 1, g.dx[i], g.n);
+      } else {
+        add_product(g, g.in[1 - i], g.dx[i]);
+      }
+    }
+  }
   static Grads backward(const Saved& s, const OutGrads& g) {
     return {s.needs(0) ? unbroadcast(s, g[0] * s.in(1), 0) : Tensor(),
             s.needs(1) ? unbroadcast(s, g[0] * s.in(0), 1) : Tensor()};
@@ -290,8 +316,11 @@ struct Affine {
   struct Attrs {
     double scale;
     double shift;
+    bool divide = false;  // by the scale, for 49 * (1 / 49.0) is not 1
   };
-  static std::string describe(const Attrs& a) { return absl::StrCat(a.scale, "x+", a.shift); }
+  static std::string describe(const Attrs& a) {
+    return a.divide ? absl::StrCat("x/", a.scale) : absl::StrCat(a.scale, "x+", a.shift);
+  }
   static constexpr GradUses uses(int) { return {}; }
   static Metas infer(const Attrs&, Span<const Meta> in) {
     require_inputs(kDoc, in, 1);
@@ -300,21 +329,29 @@ struct Affine {
   }
   static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
     const Array x = contiguous(in[0]);
-    const auto& k = kernels::unary_kernels(kernels::Unary::kAffine);
-    const kernels::UnaryParams p{a.scale, a.shift};
-    const auto n = static_cast<size_t>(x.numel());
-    if (x.dtype() == kFloat32) {
-      k.forward32(x.data<float>(), out[0].mutable_data<float>(), n, p);
-    } else {
-      k.forward64(x.data<double>(), out[0].mutable_data<double>(), n, p);
+    const void* data = x.raw();
+    forward_aligned(a, x.dtype(), &data, out[0].raw(), static_cast<size_t>(x.numel()));
+  }
+  static void forward_aligned(const Attrs& a, DType t, const void* const* in, void* out, size_t n) {
+    if (!a.divide) {
+      kernels::run_unary(kernels::Unary::kAffine, t, in[0], out, n, {a.scale, a.shift});
+      return;
     }
+    visit_differentiable(t, [&](auto type) {
+      const auto divisor = static_cast<decltype(type)>(a.scale);
+      kernels::binary_fn(t, Binary::kDiv)(in[0], 1, &divisor, 0, out, n);
+    });
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
-    return {affine(g[0], s.attrs<Attrs>().scale, 0)};
+    const Attrs& a = s.attrs<Attrs>();
+    return {apply_with<Affine>({a.scale, 0, a.divide}, g[0])};
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    const Attrs& a = s.attrs<Attrs>();
+    const double scale = a.divide ? 1 / a.scale : a.scale;
+    if (a.divide && !std::isfinite(scale)) return run_rule(&backward, s, g, sink);
     // Keeps the structure of the gradient of a scaled weight.
-    sink.add(0, g.structured(0).scaled(s.attrs<Attrs>().scale));
+    sink.add(0, g.structured(0).scaled(scale));
   }
 };
 EBB_OP(Affine)
@@ -325,9 +362,43 @@ Promoted::Promoted(const Tensor& x, const Tensor& y, Where where) : a(x), b(y) {
   b = cast(y, t, where);
 }
 
+namespace {
+
+// The largest number of an integer type; -(that + 1) is the smallest, but for uint8.
+double largest_of(DType t) { return t == kUInt8 ? 255 : t == kInt32 ? 0x1p31 - 1 : 0x1p63; }
+
+bool is_whole(const Tensor& x, double value) {
+  return is_integral(x.dtype()) && x.dtype() != kBool && value == std::floor(value);
+}
+
+}  // namespace
+
 Tensor scalar_for(const Tensor& x, double value) {
-  const bool fits = is_floating(x.dtype()) || (x.dtype() != kBool && value == std::floor(value));
-  return Tensor(Array::scalar(fits ? x.dtype() : kFloat32, value));
+  if (is_floating(x.dtype())) return Tensor(Array::scalar(x.dtype(), value));
+  if (!is_whole(x, value)) return Tensor(Array::scalar(kFloat32, value));
+  const double most = largest_of(x.dtype());
+  const double least = x.dtype() == kUInt8 ? -most : x.dtype() == kInt32 ? -most - 1 : -most;
+  if (value < least || value > most || value == 0x1p63) {
+    throw ValueError(absl::StrCat(name_of(x.dtype()), " does not hold the number ", value));
+  }
+  // By way of int64, for a negative number does not convert to an unsigned type.
+  return Tensor(cast(Array::scalar(kInt64, value), x.dtype()));
+}
+
+// A number as an operand of a division, which makes float32 of integers.
+static Tensor divisor_for(const Tensor& x, double value) {
+  return Tensor(Array::scalar(is_floating(x.dtype()) ? x.dtype() : kFloat32, value));
+}
+
+Tensor scalar_to_compare(const Tensor& x, double value) {
+  if (is_floating(x.dtype())) return Tensor(Array::scalar(x.dtype(), value));
+  if (!is_whole(x, value)) return Tensor(Array::scalar(kFloat32, value));
+  // All integers are on the same side of a number that int64 does not hold.
+  if (std::abs(value) >= 0x1p63)
+    return Tensor(Array::scalar(kFloat32, std::copysign(INFINITY, value)));
+  const bool fits =
+      value <= largest_of(x.dtype()) && value >= (x.dtype() == kUInt8 ? 0 : -largest_of(x.dtype()));
+  return Tensor(Array::scalar(fits ? x.dtype() : kInt64, value));
 }
 
 }  // namespace ops
@@ -397,7 +468,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b, Where pl
 }
 
 Tensor affine(const Tensor& x, double scale, double shift, Where where) {
-  return apply_with<ops::Affine>({scale, shift}, At(x, where));
+  return apply_with<ops::Affine>({scale, shift, false}, At(x, where));
 }
 
 Tensor operator-(At x) { return scale_shift(x, -1, 0); }
@@ -409,12 +480,12 @@ Tensor operator+(At a, double b) { return scale_shift(a, 1, b); }
 Tensor operator-(At a, double b) { return scale_shift(a, 1, -b); }
 Tensor operator*(At a, double b) { return scale_shift(a, b, 0); }
 Tensor operator/(At a, double b) {
-  if (is_differentiable(a.tensor->dtype())) return affine(*a.tensor, 1 / b, 0, a.where);
-  return div(*a.tensor, scalar_for(*a.tensor, b), a.where);
+  if (is_differentiable(a.tensor->dtype())) return apply_with<ops::Affine>({b, 0, true}, a);
+  return div(*a.tensor, ops::divisor_for(*a.tensor, b), a.where);
 }
 Tensor operator+(double a, At b) { return scale_shift(b, 1, a); }
 Tensor operator-(double a, At b) { return scale_shift(b, -1, a); }
 Tensor operator*(double a, At b) { return scale_shift(b, a, 0); }
-Tensor operator/(double a, At b) { return div(scalar_for(*b.tensor, a), *b.tensor, b.where); }
+Tensor operator/(double a, At b) { return div(ops::divisor_for(*b.tensor, a), *b.tensor, b.where); }
 
 }  // namespace ebb

@@ -175,7 +175,8 @@ using Sizes = absl::InlinedVector<int64_t, 4, detail::PoolAllocator<int64_t>>;
 
 // What ops share that give pieces of an axis, which
 //   static Sizes sizes(const Attrs&, const Shape& shape);
-// lists, or an exception. Attrs has a member `axis`.
+// lists, or an exception, and of which there are
+//   static int64_t pieces(const Attrs&, const Shape& shape); Attrs has a member `axis`.
 template <class Op, class A>
 struct PiecesOp {
   using Attrs = A;
@@ -184,11 +185,12 @@ struct PiecesOp {
 
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(Op::kDoc, in, 1);
-    const Sizes sizes = Op::sizes(a, in[0].shape);
-    if (sizes.size() > UINT16_MAX) {
-      throw ValueError(absl::StrCat(Op::kDoc.name, ": x is ", in[0].shape.str(), "; ", sizes.size(),
+    const int64_t count = Op::pieces(a, in[0].shape);  // before they are listed
+    if (count > UINT16_MAX) {
+      throw ValueError(absl::StrCat(Op::kDoc.name, ": x is ", in[0].shape.str(), "; ", count,
                                     " pieces are more than ", UINT16_MAX));
     }
+    const Sizes sizes = Op::sizes(a, in[0].shape);
     Metas out;
     out.reserve(sizes.size());
     Meta piece = in[0];
@@ -235,8 +237,9 @@ struct PiecesOp {
 };
 
 // As many times `size` as goes into n, and the rest; once 0 where there is nothing.
+int64_t count_of(int64_t n, int64_t size) { return n == 0 ? 1 : (n - 1) / size + 1; }
 Sizes equal_sizes(int64_t n, int64_t size) {
-  Sizes out(static_cast<size_t>(std::max<int64_t>((n + size - 1) / size, 1)), size);
+  Sizes out(static_cast<size_t>(count_of(n, size)), size);
   out.back() = n - size * static_cast<int64_t>(out.size() - 1);
   return out;
 }
@@ -260,6 +263,9 @@ struct Split : PiecesOp<Split, SplitAttrs> {
     return absl::StrCat("axis=", a.axis, " sizes=",
                         a.size != 0 ? std::to_string(a.size) : std::to_string(a.list.size()));
   }
+  static int64_t pieces(const Attrs& a, const Shape& shape) {
+    return a.size != 0 ? count_of(shape[a.axis], a.size) : static_cast<int64_t>(a.list.size());
+  }
   static Sizes sizes(const Attrs& a, const Shape& shape) {
     if (a.size != 0) return equal_sizes(shape[a.axis], a.size);
     int64_t left = shape[a.axis];
@@ -280,6 +286,10 @@ struct Chunk : PiecesOp<Chunk, ChunkAttrs> {
                               "x:[..,n,..] -> y0:[..,m,..] y1:[..,m,..] .."};
   static std::string describe(const Attrs& a) {
     return absl::StrCat("axis=", a.axis, " chunks=", a.chunks);
+  }
+  static int64_t pieces(const Attrs& a, const Shape& shape) {
+    const int64_t n = shape[a.axis];
+    return n == 0 ? a.chunks : count_of(n, (n - 1) / a.chunks + 1);
   }
   static Sizes sizes(const Attrs& a, const Shape& shape) {
     const int64_t n = shape[a.axis];

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "ebb/ops/convert.h"
 #include "ebb/ops/elementwise.h"
+#include "ebb/ops/index.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/kernels/reduce.h"
 #include "ebb/ops/kernels/softmax.h"
@@ -196,6 +197,24 @@ Array target_array(const Saved& s, const ClassAttrs& a, DType dtype, const Shape
   return q;
 }
 
+// Where samples are ignored, with the class axis there to broadcast along; undefined where none is.
+// What such a sample holds may be anything, and so may not enter a product, not even with 0.
+Tensor ignored_samples(const Saved& s, const ClassAttrs& a, const Shape& x) {
+  const int axis = class_axis(x.rank());
+  Shape shape = x;
+  shape[axis] = 1;
+  const Array mask = Array::empty(kBool, shape);
+  bool* to = mask.mutable_data<bool>();
+  bool any = false;
+  const Targets<float> t({.ignore_index = a.ignore_index, .label = a.label, .target = a.target}, x,
+                         [&](size_t i) { return s.in_array(static_cast<int>(i)); });
+  for (int64_t i = 0; i < t.samples(); ++i) any |= to[i] = t.ignored(i);
+  return any ? Tensor(mask) : Tensor();
+}
+Tensor without(const Tensor& x, const Tensor& ignored) {
+  return ignored.defined() ? masked_fill(x, ignored, 0) : x;
+}
+
 // The gradient of the samples' losses, with the class axis there to broadcast along.
 Tensor sample_gradient(const ClassAttrs& a, const Tensor& g, double count, const Shape& x) {
   const Tensor each = loss_gradient(a.reduction, g, count);
@@ -267,7 +286,9 @@ struct CrossEntropy {
     kept[axis] = 1;
     if (a.target != TargetKind::kProbabilities) {
       const Tensor q(target_array(s, a, x.dtype(), shape));
-      return {gy * (softmax(x, axis) * sum_to(q, kept) - q)};
+      const Tensor ignored = ignored_samples(s, a, shape);
+      const Tensor p = softmax(without(x, ignored), axis);
+      return {without(gy * (p * sum_to(q, kept) - q), ignored)};
     }
     Tensor weight(Array::scalar(x.dtype(), 1));
     if (a.weighted) {
@@ -407,7 +428,8 @@ struct NllLoss {
     const Attrs& a = s.attrs<Attrs>();
     const Shape shape = s.in_shape(0);
     const Tensor q(target_array(s, a, g[0].dtype(), shape));
-    return {-sample_gradient(a, g[0], target_count(s, a, g[0].value(), shape), shape) * q};
+    const Tensor gy = sample_gradient(a, g[0], target_count(s, a, g[0].value(), shape), shape);
+    return {without(-gy * q, ignored_samples(s, a, shape))};
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     const Attrs& a = s.attrs<Attrs>();

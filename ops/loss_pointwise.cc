@@ -7,6 +7,7 @@
 #include "ebb/ops/activation.h"
 #include "ebb/ops/convert.h"
 #include "ebb/ops/elementwise.h"
+#include "ebb/ops/index.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/kernels/reduce.h"
 #include "ebb/ops/kernels/unary.h"
@@ -365,8 +366,9 @@ struct KlDiv : PointwiseLoss<KlDiv, 2> {
       return i == 0 ? -exp(t) : exp(t) * (t - s.in(0) + 1);
     }
     if (i == 0) return -t;
-    const Tensor zero = cast(eq(t.detach(), Tensor(Array::scalar(t.dtype(), 0))), t.dtype());
-    return (1 - zero) * (log(t + zero) - s.in(0) + 1);
+    // Where t is 0 the input may be -infinity: it is left out, not multiplied by 0.
+    const Tensor zero = eq(t.detach(), Tensor(Array::scalar(t.dtype(), 0)));
+    return masked_fill(log(masked_fill(t, zero, 1)) - masked_fill(s.in(0), zero, 0) + 1, zero, 0);
   }
 };
 EBB_OP(KlDiv)

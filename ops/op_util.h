@@ -23,8 +23,12 @@ struct Promoted {
   Tensor b;
 };
 
-/// A number as an operand of `x`: of its type, unless a fraction meets an integer.
+/// A number as an operand of `x`: of its type, unless a fraction or bool is involved, which make
+/// float32. Throws ValueError where x holds integers of a type that the number does not fit; as in
+/// PyTorch a negative one wraps beside uint8.
 Tensor scalar_for(const Tensor& x, double value);
+/// A number to compare the elements of `x` with: never one that has wrapped.
+Tensor scalar_to_compare(const Tensor& x, double value);
 
 /// Sums `g` over what was broadcast, so that it has the shape of input i.
 Tensor unbroadcast(const Saved& s, const Tensor& g, int i);

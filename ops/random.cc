@@ -225,12 +225,14 @@ struct Multinomial {
 
   // The n smallest of exponential variables with the weights as their rates.
   static void draw_without(Generator& g, PoolVector<double>& w, int64_t* y, int64_t n) {
-    PoolVector<std::pair<double, int64_t>> keys(w.size());
+    const double largest = *std::max_element(w.begin(), w.end());
+    PoolVector<std::pair<double, int64_t>> keys;  // of positive weights only: keys may overflow
+    keys.reserve(w.size());
     for (size_t i = 0; i < w.size(); ++i) {
       const double u = g.uniform();
-      const double key =
-          w[i] > 0 ? -std::log1p(-u) / w[i] : std::numeric_limits<double>::infinity();
-      keys[i] = {key, static_cast<int64_t>(i)};
+      if (!(w[i] > 0)) continue;
+      const double rate = std::max(w[i] / largest, std::numeric_limits<double>::denorm_min());
+      keys.emplace_back(-std::log1p(-u) / rate, static_cast<int64_t>(i));
     }
     std::partial_sort(keys.begin(), keys.begin() + n, keys.end());
     for (int64_t i = 0; i < n; ++i) y[i] = keys[static_cast<size_t>(i)].second;

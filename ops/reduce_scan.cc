@@ -217,21 +217,29 @@ struct CumProd : RunningOp<CumProd, kernels::Scan::kCumProd> {
     const Attrs& a = s.attrs<Attrs>();
     const Array& gy = g[0];
     const Array dx = Array::empty_like(gy);
+    // The products before each element, once more: those in y may have left the range of float32,
+    // from where the forward pass, in double, comes back.
+    const Array scratch = Array::empty(kFloat64, {length_of(dx, a.axis)});
+    auto* before = scratch.mutable_data<double>();
     visit_differentiable(dx.dtype(), [&](auto t) {
       using T = decltype(t);
       scan_lines<T>(
           {a.axis, !a.reverse},
-          [&](std::array<T*, 4> p, std::array<ptrdiff_t, 4> step, int64_t n) {
-            const auto [to, x, y, gp] = p;
+          [&](std::array<T*, 3> p, std::array<ptrdiff_t, 3> step, int64_t n) {
+            const auto [to, x, gp] = p;
+            double product = 1;
+            for (int64_t i = n; --i >= 0;) {
+              before[i] = product;
+              product *= x[i * step[1]];
+            }
             double r = 0;
             for (int64_t i = 0; i < n; ++i) {
               const double factor = i == 0 ? 0.0 : static_cast<double>(x[(i - 1) * step[1]]);
-              r = gp[i * step[3]] + factor * r;
-              const T before = i + 1 < n ? y[(i + 1) * step[2]] : T{1};
-              to[i * step[0]] = static_cast<T>(before * r);
+              r = gp[i * step[2]] + factor * r;
+              to[i * step[0]] = static_cast<T>(before[i] * r);
             }
           },
-          dx, s.in_array(0), s.out_array(0), gy);
+          dx, s.in_array(0), gy);
     });
     sink.add(0, dx);
   }
@@ -290,19 +298,21 @@ struct Prod {
     const int64_t n = reduced_count(x.shape(), mask);
     const Array gy = contiguous(g[0]);
     const Array dx = Array::empty_like(x);
+    const Array scratch = Array::empty(kFloat64, {n});  // a partial product may not fit float32
+    auto* before = scratch.mutable_data<double>();
     visit_differentiable(x.dtype(), [&](auto t) {
       using T = decltype(t);
       for_each_slice_of<T>(
           mask,
           [&](const T* row, T* to, int64_t j) {
-            double before = 1;
+            double product = 1;
             for (int64_t i = 0; i < n; ++i) {
-              to[i] = static_cast<T>(before);
-              before *= row[i];
+              before[i] = product;
+              product *= row[i];
             }
             double after = gy.data<T>()[j];
             for (int64_t i = n; --i >= 0;) {
-              to[i] = static_cast<T>(to[i] * after);
+              to[i] = static_cast<T>(before[i] * after);
               after *= row[i];
             }
           },

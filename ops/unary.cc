@@ -23,26 +23,14 @@ Tensor zeros_like_gradient(const Tensor& g) { return Tensor(Array::zeros(g.dtype
 }  // namespace
 
 void run_unary(Unary op, const Array& x, const Array& y, const kernels::UnaryParams& p) {
-  const kernels::UnaryKernels& k = kernels::unary_kernels(op);
-  const auto n = static_cast<size_t>(x.numel());
-  if (x.dtype() == kFloat32) {
-    k.forward32(x.data<float>(), y.mutable_data<float>(), n, p);
-  } else {
-    k.forward64(x.data<double>(), y.mutable_data<double>(), n, p);
-  }
+  kernels::run_unary(op, x.dtype(), x.raw(), y.raw(), static_cast<size_t>(x.numel()), p);
 }
 
 void run_unary_backward(Unary op, const Array& g, const Array& x, const Array& y, const Array& dx,
                         const kernels::UnaryParams& p) {
-  const kernels::UnaryKernels& k = kernels::unary_kernels(op);
-  const auto n = static_cast<size_t>(g.numel());
-  if (g.dtype() == kFloat32) {
-    k.backward32(g.data<float>(), x.defined() ? x.data<float>() : nullptr,
-                 y.defined() ? y.data<float>() : nullptr, dx.mutable_data<float>(), n, p);
-  } else {
-    k.backward64(g.data<double>(), x.defined() ? x.data<double>() : nullptr,
-                 y.defined() ? y.data<double>() : nullptr, dx.mutable_data<double>(), n, p);
-  }
+  kernels::run_unary_backward(op, g.dtype(), g.raw(), x.defined() ? x.raw() : nullptr,
+                              y.defined() ? y.raw() : nullptr, dx.raw(),
+                              static_cast<size_t>(g.numel()), p);
 }
 
 struct Exp : UnaryOp<Exp, Unary::kExp> {

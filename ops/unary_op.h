@@ -44,6 +44,12 @@ struct UnaryOp {
   static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
     run_unary(kernel, contiguous(in[0]), out[0], a);
   }
+  static void forward_aligned(const Attrs& a, DType t, const void* const* in, void* out, size_t n) {
+    kernels::run_unary(kernel, t, in[0], out, n, a);
+  }
+  static void backward_aligned(const Attrs& a, const AlignedGrads& g) {
+    kernels::run_unary_backward(kernel, g.dtype, g.g, g.in[0], g.out, g.dx[0], g.n, a);
+  }
   static Grads backward(const Saved& s, const OutGrads& g) { return {Op::derivative(s, g[0])}; }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     Array gy = contiguous(g.take(0));

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ebb/core/dtype.h"
 #include "ebb/ops/kernels/dispatch.h"
 
 // Elementwise functions of one variable and their derivatives.
@@ -173,6 +174,30 @@ inline const UnaryKernels& unary_kernels(Unary op) {
   i -= detail::kUnaryBasicCount;
   if (i < detail::kUnaryExpCount) return detail::unary_exp->ops[i];
   return detail::unary_double->ops[i - detail::kUnaryExpCount];
+}
+
+/// y = op(x) on n elements of float32 or float64.
+inline void run_unary(Unary op, DType t, const void* x, void* y, size_t n, const UnaryParams& p) {
+  const UnaryKernels& k = unary_kernels(op);
+  if (t == kFloat32) {
+    k.forward32(static_cast<const float*>(x), static_cast<float*>(y), n, p);
+  } else {
+    k.forward64(static_cast<const double*>(x), static_cast<double*>(y), n, p);
+  }
+}
+
+/// dx = g op'(x) on n elements of float32 or float64; of x and y the one that the kernel does not
+/// read may be null.
+inline void run_unary_backward(Unary op, DType t, const void* g, const void* x, const void* y,
+                               void* dx, size_t n, const UnaryParams& p) {
+  const UnaryKernels& k = unary_kernels(op);
+  if (t == kFloat32) {
+    k.backward32(static_cast<const float*>(g), static_cast<const float*>(x),
+                 static_cast<const float*>(y), static_cast<float*>(dx), n, p);
+  } else {
+    k.backward64(static_cast<const double*>(g), static_cast<const double*>(x),
+                 static_cast<const double*>(y), static_cast<double*>(dx), n, p);
+  }
 }
 
 }  // namespace ebb::kernels

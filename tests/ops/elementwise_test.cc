@@ -72,12 +72,15 @@ const RegisterSamples kPow = binary(
 const RegisterSamples kAtan2 = binary(
     "atan2", &atan2, [](double y, double x) { return std::atan2(y, x); }, {-3, 3}, {0.3, 3},
     with_sums());
+const RegisterSamples kAtan2Left = binary(  // above the cut
+    "atan2", &atan2, [](double y, double x) { return std::atan2(y, x); }, {0.3, 3}, {-3, -0.3},
+    with_sums());
 const RegisterSamples kFmod = binary(
-    "fmod", &fmod, [](double a, double b) { return std::fmod(a, b); }, {0.1, 0.9}, {1, 2},
+    "fmod", &fmod, [](double a, double b) { return std::fmod(a, b); }, {-2.6, -2.2}, {0.9, 1.05},
     all_types());
 const RegisterSamples kRemainder = binary(
     "remainder", &remainder, [](double a, double b) { return a - b * std::floor(a / b); },
-    {0.1, 0.9}, {1, 2}, all_types());
+    {-2.6, -2.2}, {0.9, 1.05}, all_types());
 const RegisterSamples kEq = binary(
     "eq", &eq, [](double a, double b) -> double { return a == b; }, {}, {}, no_gradient());
 const RegisterSamples kNe = binary(
@@ -200,6 +203,39 @@ TEST(Elementwise, TypesArePromoted) {
   EXPECT_EQ(promote_types(kFloat32, kFloat64), kFloat64);
   EXPECT_EQ(promote_types(kFloat16, kBFloat16), kFloat32);
   EXPECT_EQ(promote_types(kBool, kUInt8), kUInt8);
+}
+
+TEST(Elementwise, ComparisonsOfEqualsAndOfNaN) {
+  const Tensor a = testing::tensor({4}, {1, 2, 3, NAN});
+  const Tensor b = testing::tensor({4}, {1, 3, 2, NAN});
+  using Bits = std::vector<int>;
+  EXPECT_EQ(eq(a, b).to_vector<int>(), (Bits{1, 0, 0, 0}));
+  EXPECT_EQ(ne(a, b).to_vector<int>(), (Bits{0, 1, 1, 1}));
+  EXPECT_EQ(lt(a, b).to_vector<int>(), (Bits{0, 1, 0, 0}));
+  EXPECT_EQ(le(a, b).to_vector<int>(), (Bits{1, 1, 0, 0}));
+  EXPECT_EQ(gt(a, b).to_vector<int>(), (Bits{0, 0, 1, 0}));
+  EXPECT_EQ(ge(a, b).to_vector<int>(), (Bits{1, 0, 1, 0}));
+}
+
+TEST(Elementwise, NumbersThatAnIntegerTypeDoesNotHold) {
+  const Tensor u(Array::of<uint8_t>({2}, std::vector<uint8_t>{0, 200}));
+  const Tensor i(Array::of<int32_t>({2}, std::vector<int32_t>{-1, 1}));
+  const Tensor l(Array::of<int64_t>({2}, std::vector<int64_t>{INT64_MIN, INT64_MAX}));
+  using Bits = std::vector<int>;
+  EXPECT_EQ((u < 300.0).to_vector<int>(), (Bits{1, 1}));
+  EXPECT_EQ((u > -1.0).to_vector<int>(), (Bits{1, 1}));
+  EXPECT_EQ((i < 3e9).to_vector<int>(), (Bits{1, 1}));
+  EXPECT_EQ((l < 0x1p63).to_vector<int>(), (Bits{1, 1}));
+  EXPECT_EQ((l > -INFINITY).to_vector<int>(), (Bits{1, 1}));
+  EXPECT_THROW(i + 3e9, ValueError);
+  EXPECT_THROW(u * 300.0, ValueError);
+  EXPECT_EQ((u / 400.0).to_vector<double>(), (std::vector<double>{0, 0.5}));
+}
+
+TEST(Elementwise, NumbersDivideExactly) {
+  for (const double v : {3.0, 41.0, 49.0, 1e-310}) {
+    EXPECT_EQ((testing::tensor({1}, {1}).to(kFloat64) * v / v).item(), 1) << v;
+  }
 }
 
 TEST(Elementwise, PromotionPassesTheGradient) {

@@ -517,7 +517,11 @@ const RegisterSamples kNorm{
 OpSamples signed_power_samples(double q, bool odd) {
   OpSamples s = testing::unary_samples(
       "signed_power", [=](const Tensor& x) { return ops::signed_power(x, q, odd); },
-      [=](double x) { return std::pow(std::abs(x), q) * (odd && x < 0 ? -1.0 : 1.0); }, {-2, 2},
+      [=](double x) {
+        if (x == 0 && (q < 0 || (q == 0 && odd))) return 0.0;
+        return std::pow(std::abs(x), q) * (odd && x < 0 ? -1.0 : 1.0);
+      },
+      {-2, 2},
       {.tolerance64 = 1e-11,
        .tolerance32 = 2e-5,
        .kinks = {0},
