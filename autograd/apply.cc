@@ -182,7 +182,18 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
   return n;
 }
 
+// retain() for a caller that has looked up its heap.
+inline void retain_on(const ThreadHeap* heap, Block* b) {
+  if (b->heap == heap && b->local != 0) [[likely]] {
+    ++b->local;
+  } else {
+    retain_shared(b);
+  }
+}
+
 // Enters an op on aligned inputs in the tape: what record() does, with nothing left to find out.
+// Every instruction here is one of each op's; so the loops are short and of constant length, and
+// what depends on the thread is looked up once.
 template <int n_in>
 Node* record_aligned(const OpDef& def, const void* attrs, const Tensor* const* in, ArrayRep* out,
                      uint32_t wanted, uint64_t seq, Where where) {
@@ -198,6 +209,7 @@ Node* record_aligned(const OpDef& def, const void* attrs, const Tensor* const* i
                        static_cast<size_t>(n_saved) * (sizeof(Array) + sizeof(uint32_t));
   auto* n =
       static_cast<Node*>(allocate(def.attrs_size == 0 ? fixed : align16(fixed) + def.attrs_size));
+  ThreadHeap* heap = n->heap;
   n->n_inputs = n_in;
   n->n_saved = static_cast<uint16_t>(n_saved);
   n->kind = BlockKind::kNode;
@@ -207,28 +219,34 @@ Node* record_aligned(const OpDef& def, const void* attrs, const Tensor* const* i
   n->where = tls_tape.playing_graph ? tls_tape.where : where;
   n->extras = nullptr;
   n->slot = 0;
-  n->seq = tls_heap->clock = std::max(tls_heap->clock, seq) + 1;
-  if (def.attrs_size != 0) std::memcpy(n->attrs(), attrs, def.attrs_size);
-  for (int i = 0; i < n_in; ++i) new (&n->edges()[i]) Edge(in[i]->edge());
-  Array* saved = n->saved();
-  uint32_t* version = n->versions();
-  const auto keep = [&](uint64_t used, const Array& a) {
-    if (used != 0) {
-      new (saved++) Array(a);
-      *version++ = a.version();
-    } else {
-      new (saved++) Array;
-      *version++ = 0;
-    }
-  };
+  n->seq = heap->clock = std::max(heap->clock, seq) + 1;
+  for (int i = 0; i < n_in; ++i) {
+    const Edge& e = in[i]->edge();
+    if (e) retain_on(heap, e.node());
+    new (&n->edges()[i]) Edge(Edge::adopt(e.node(), e.output()));
+  }
+  auto* saved = reinterpret_cast<Array*>(n->edges() + n_in);
+  auto* version = reinterpret_cast<uint32_t*>(saved + n_saved);
+  int at = 0;
   if (def.saves_in) {
-    for (int i = 0; i < n_in; ++i) keep(uses.in & bit(i), in[i]->value());
+    for (; at < n_in; ++at) {
+      ArrayRep* a = nullptr;
+      version[at] = 0;
+      if ((uses.in >> at & 1) != 0) {
+        a = in[at]->value().rep();
+        retain_on(heap, a);
+        version[at] = in[at]->value().version();
+      }
+      new (&saved[at]) Array(Array::adopt(a));
+    }
   }
   if (def.saves_out) {
-    if ((uses.out & 1) != 0) retain(out);
-    new (saved) Array(Array::adopt((uses.out & 1) != 0 ? out : nullptr));
-    *version = 0;
+    const bool used = (uses.out & 1) != 0;
+    if (used) retain_on(heap, out);
+    new (&saved[at]) Array(Array::adopt(used ? out : nullptr));
+    version[at] = 0;
   }
+  if (def.attrs_size != 0) std::memcpy(n->attrs(), attrs, def.attrs_size);
   return n;
 }
 
