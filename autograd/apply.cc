@@ -152,7 +152,7 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
   n->tag0 = 0;
   n->tag3 = static_cast<uint16_t>(out.size());
   n->def = &def;
-  n->where = tls_tape.playing_graph ? tls_tape.where : where;
+  n->where = tls_tape.placed ? tls_tape.where : where;
   n->extras = nullptr;
   n->slot = 0;
   n->seq = tls_heap->clock = std::max(tls_heap->clock, tracked.seq) + 1;
@@ -216,7 +216,7 @@ Node* record_aligned(const OpDef& def, const void* attrs, const Tensor* const* i
   n->tag0 = Node::kAligned;
   n->tag3 = 1;
   n->def = &def;
-  n->where = tls_tape.playing_graph ? tls_tape.where : where;
+  n->where = tls_tape.placed ? tls_tape.where : where;
   n->extras = nullptr;
   n->slot = 0;
   n->seq = heap->clock = std::max(heap->clock, seq) + 1;
@@ -258,7 +258,8 @@ void compute(const OpDef& def, const void* attrs, Inputs in, Span<Array> out, Wh
   const BorrowedArrays arrays(in);
   def.forward(attrs, arrays.span(), out);
   if (tls_tape.anomaly && !tls_tape.in_rule) [[unlikely]] {
-    for (const Array& a : out) check_finite(a, def.doc.name, "value", where);
+    const Where place = tls_tape.placed ? tls_tape.where : where;
+    for (const Array& a : out) check_finite(a, def.doc.name, "value", place);
   }
 }
 

@@ -140,12 +140,29 @@ inline void Edge::release_node() {
 struct ThreadTape {
   bool grad_enabled = true;
   bool anomaly = false;
-  bool in_rule = false;        // a backward rule runs, which anomaly mode judges by what it gives
-  bool playing_graph = false;  // nodes recorded now carry `where` of the node that is played
-  int depth = 0;               // of passes in flight
+  bool in_rule = false;  // a backward rule runs, which anomaly mode judges by what it gives
+  bool placed = false;   // what is recorded now is placed at `where`, not where it was called
+  int depth = 0;         // of passes in flight
   Where where;
 };
 extern constinit thread_local ThreadTape tls_tape;
+
+/// While it lives, what is recorded is placed at `where`: at the line that called a layer, not at
+/// the layer's own. The outermost counts.
+class PlaceScope {
+ public:
+  explicit PlaceScope(Where where) : before_(tls_tape.placed) {
+    if (before_) return;
+    tls_tape.placed = true;
+    tls_tape.where = where;
+  }
+  ~PlaceScope() { tls_tape.placed = before_; }
+  PlaceScope(const PlaceScope&) = delete;
+  PlaceScope& operator=(const PlaceScope&) = delete;
+
+ private:
+  const bool before_;
+};
 
 /// While it lives, a playback runs the user's code (a hook, a checkpointed function), which is
 /// watched and placed as outside.
@@ -153,17 +170,17 @@ class UserCode {
  public:
   UserCode()
       : in_rule_(std::exchange(tls_tape.in_rule, false)),
-        playing_graph_(std::exchange(tls_tape.playing_graph, false)) {}
+        placed_(std::exchange(tls_tape.placed, false)) {}
   ~UserCode() {
     tls_tape.in_rule = in_rule_;
-    tls_tape.playing_graph = playing_graph_;
+    tls_tape.placed = placed_;
   }
   UserCode(const UserCode&) = delete;
   UserCode& operator=(const UserCode&) = delete;
 
  private:
   const bool in_rule_;
-  const bool playing_graph_;
+  const bool placed_;
 };
 
 /// This thread's Lamport clock: no node of its heap, whichever thread made it, is above.

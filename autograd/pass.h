@@ -132,7 +132,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   void run(F&& at_target) {
     const TapeScope scope;
     tls_tape.grad_enabled = kGraph;
-    tls_tape.playing_graph = kGraph;
+    tls_tape.placed = kGraph;
     tls_tape.in_rule = true;
     while (has_next_) {
       const uint32_t s = take_next();

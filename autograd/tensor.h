@@ -36,7 +36,7 @@ struct HookHandle {
 };
 
 /// A value plus where it came from. Copies are cheap and share both. Ops on tensors record a tape
-/// as they run, wherever an input requires a gradient and recording is on (modes.h); `backward`
+/// as they run, wherever an input requires a gradient and recording is on (NoGradGuard); `backward`
 /// and `grad` (engine.h) play it back. Functions on tensors are in ops/; their methods here are the
 /// same functions, spelt for chaining.
 class Tensor {
@@ -95,9 +95,9 @@ class Tensor {
   /// The same value, without history.
   Tensor detach() const { return Tensor(array()); }
   /// Calls `hook` with the gradient of this tensor whenever a playback has it complete. What it
-  /// returns replaces the gradient, unless undefined, and must be of its shape and type. A hook that
-  /// holds the tensor itself keeps it alive until it is removed. Throws GradError where no gradient
-  /// is needed.
+  /// returns replaces the gradient, unless undefined, and must be of its shape and type. A hook
+  /// that holds the tensor itself keeps it alive until it is removed. Throws GradError where no
+  /// gradient is needed.
   HookHandle register_hook(std::function<Tensor(const Tensor&)> hook) const;
   void remove_hook(HookHandle handle) const;
 
@@ -127,6 +127,8 @@ class Tensor {
   Tensor sum(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
   Tensor mean(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
   Tensor prod(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
+  /// Values alone, as amax(): all that attain an extreme share its gradient. The functions max(x,
+  /// axis) and min(x, axis) give the index too, and the gradient to it alone.
   Tensor max(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
   Tensor min(Axes axes = {}, bool keepdim = false, Where where = Where::current()) const;
   Tensor argmax(std::optional<int64_t> axis = std::nullopt, bool keepdim = false,
@@ -178,7 +180,7 @@ struct At {
   Where where;
 };
 
-// Arithmetic with NumPy's broadcasting; see ops/arithmetic.h for the functions behind.
+// Arithmetic with NumPy's broadcasting; see ops/elementwise.h for the functions behind.
 Tensor operator-(At x);
 Tensor operator+(At a, At b);
 Tensor operator-(At a, At b);

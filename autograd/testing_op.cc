@@ -42,7 +42,7 @@ class Unharmed {
     const ebb::detail::ThreadTape& now = ebb::detail::tls_tape;
     if (recorded_is_harm && ebb::detail::lamport_clock() != clock_) return "something was recorded";
     if (now.grad_enabled != tape_.grad_enabled || now.anomaly != tape_.anomaly ||
-        now.playing_graph != tape_.playing_graph || now.depth != tape_.depth) {
+        now.placed != tape_.placed || now.depth != tape_.depth) {
       return "the state of recording has changed";
     }
     return "";

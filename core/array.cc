@@ -39,6 +39,13 @@ void set_row_major(ArrayRep* r) {
   }
 }
 
+void check_fits(DType dtype, double value) {
+  const double most = dtype == kUInt8 ? 255 : dtype == kInt32 ? 0x1p31 - 1 : 0x1p63;
+  const double least = dtype == kUInt8 ? -255 : dtype == kInt32 ? -0x1p31 : -0x1p63;
+  if (value >= least && value <= most && value != 0x1p63) return;
+  throw ValueError(absl::StrCat(name_of(dtype), " does not hold the number ", value));
+}
+
 bool row_major(const ArrayRep* r) {
   if (r->numel <= 1) return true;
   int64_t stride = 1;
@@ -108,10 +115,15 @@ Array Array::zeros(DType dtype, const Shape& shape) {
 }
 
 Array Array::full(DType dtype, const Shape& shape, double value) {
+  if (is_integral(dtype) && dtype != kBool) check_fits(dtype, value);
   Array a = empty(dtype, shape);
   const auto n = static_cast<size_t>(a.numel());
   if (!visit_arithmetic(dtype, [&](auto t) {
-        std::fill_n(a.mutable_data<decltype(t)>(), n, static_cast<decltype(t)>(value));
+        using T = decltype(t);
+        // By way of int64, for a negative number does not convert to an unsigned type.
+        const T v =
+            dtype == kUInt8 ? static_cast<T>(static_cast<int64_t>(value)) : static_cast<T>(value);
+        std::fill_n(a.mutable_data<T>(), n, v);
       })) {
     const auto bits = dtype == DType::kFloat16 ? to_float16(static_cast<float>(value)).bits
                                                : to_bfloat16(static_cast<float>(value)).bits;

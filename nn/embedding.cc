@@ -50,12 +50,14 @@ Tensor Embedding::rows(const Tensor& flat) const {
   return where(unsqueeze(is_pad, 1), found.detach(), found);
 }
 
-Tensor Embedding::operator()(int64_t id) const {
+Tensor Embedding::operator()(int64_t id, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const Tensor flat(Array::scalar(kInt64, static_cast<double>(id)).view_as({1}));
   return select(rows(flat), 0, 0);
 }
 
-Tensor Embedding::operator()(const Tensor& ids) const {
+Tensor Embedding::operator()(const Tensor& ids, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   Shape shape = ids.shape();
   shape.push_back(weight.size(1));
   return reshape(rows(reshape(ids, {-1})), shape);

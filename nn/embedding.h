@@ -23,9 +23,9 @@ class Embedding : public Module {
             EmbeddingOptions options = {});
 
   /// The row of one id: [dim]. Throws IndexError.
-  Tensor operator()(int64_t id) const;
+  Tensor operator()(int64_t id, Where where = Where::current()) const;
   /// The rows of integer ids of any shape: [..., dim]. Throws IndexError, DTypeError.
-  Tensor operator()(const Tensor& ids) const;
+  Tensor operator()(const Tensor& ids, Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   Parameter weight;

@@ -22,7 +22,7 @@ Dropout::Dropout(double p) : p_(checked_probability(p)) {}
 Dropout::Dropout(Module& parent, std::string name, double p)
     : Layer(parent, std::move(name)), p_(checked_probability(p)) {}
 
-Tensor Dropout::operator()(const Tensor& x) const { return dropout(x, p_, is_training()); }
+Tensor Dropout::forward(const Tensor& x) const { return dropout(x, p_, is_training()); }
 
 LayerNorm::LayerNorm(const Shape& normalized_shape, LayerNormOptions options)
     : shape_(normalized_shape), options_(options) {
@@ -45,7 +45,7 @@ void LayerNorm::start() {
   bias = register_parameter("bias", zeros(shape_));
 }
 
-Tensor LayerNorm::operator()(const Tensor& x) const {
+Tensor LayerNorm::forward(const Tensor& x) const {
   if (!weight.defined()) return layer_norm(x, shape_, Tensor(), Tensor(), options_.eps);
   return layer_norm(x, shape_, weight, bias, options_.eps);
 }

@@ -17,7 +17,7 @@ namespace ebb::nn {
    public:                                                                     \
     Name() = default;                                                          \
     Name(Module& parent, std::string name) : Layer(parent, std::move(name)) {} \
-    Tensor operator()(const Tensor& x) const override { return call; }         \
+    Tensor forward(const Tensor& x) const override { return call; }            \
     std::unique_ptr<Module> clone() const override { return clone_as(*this); } \
   }
 
@@ -40,7 +40,7 @@ EBB_ACTIVATION(Softsign, softsign(x));
     explicit Name(double parameter = initial) : parameter##_(parameter) {}                   \
     Name(Module& parent, std::string name, double parameter = initial)                       \
         : Layer(parent, std::move(name)), parameter##_(parameter) {}                         \
-    Tensor operator()(const Tensor& x) const override { return function(x, parameter##_); }  \
+    Tensor forward(const Tensor& x) const override { return function(x, parameter##_); }     \
     std::unique_ptr<Module> clone() const override { return clone_as(*this, parameter##_); } \
                                                                                              \
    private:                                                                                  \
@@ -58,7 +58,7 @@ class Hardtanh : public Layer {
   explicit Hardtanh(double low = -1, double high = 1) : low_(low), high_(high) {}
   Hardtanh(Module& parent, std::string name, double low = -1, double high = 1)
       : Layer(parent, std::move(name)), low_(low), high_(high) {}
-  Tensor operator()(const Tensor& x) const override { return hardtanh(x, low_, high_); }
+  Tensor forward(const Tensor& x) const override { return hardtanh(x, low_, high_); }
   std::unique_ptr<Module> clone() const override { return clone_as(*this, low_, high_); }
 
  private:
@@ -73,7 +73,7 @@ class Dropout : public Layer {
   /// Throws ValueError unless 0 <= p <= 1.
   explicit Dropout(double p = 0.5);
   Dropout(Module& parent, std::string name, double p = 0.5);
-  Tensor operator()(const Tensor& x) const override;
+  Tensor forward(const Tensor& x) const override;
   std::unique_ptr<Module> clone() const override { return clone_as(*this, p_); }
 
  private:
@@ -93,7 +93,7 @@ class LayerNorm : public Layer {
   LayerNorm(Module& parent, std::string name, const Shape& normalized_shape,
             LayerNormOptions options = {});
   /// Throws ShapeError where x does not end in normalized_shape.
-  Tensor operator()(const Tensor& x) const override;
+  Tensor forward(const Tensor& x) const override;
   std::unique_ptr<Module> clone() const override { return clone_as(*this, shape_, options_); }
 
   Parameter weight;

@@ -41,7 +41,7 @@ void Linear::start(int64_t in, int64_t out, LinearOptions options) {
   init::uniform_(bias, -bound, bound);
 }
 
-Tensor Linear::operator()(const Tensor& x) const {
+Tensor Linear::forward(const Tensor& x) const {
   return bias.defined() ? linear(x, weight, bias) : linear(x, weight);
 }
 
@@ -69,7 +69,8 @@ void Bilinear::start(int64_t in1, int64_t in2, int64_t out, LinearOptions option
   init::uniform_(bias, -bound, bound);
 }
 
-Tensor Bilinear::operator()(const Tensor& x1, const Tensor& x2) const {
+Tensor Bilinear::operator()(const Tensor& x1, const Tensor& x2, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const int64_t out = weight.size(0);
   const int64_t in1 = weight.size(1);
   const int64_t in2 = weight.size(2);

@@ -19,7 +19,7 @@ class Linear : public Layer {
   Linear(int64_t in, int64_t out, LinearOptions options = {});
   Linear(Module& parent, std::string name, int64_t in, int64_t out, LinearOptions options = {});
 
-  Tensor operator()(const Tensor& x) const override;
+  Tensor forward(const Tensor& x) const override;
   std::unique_ptr<Module> clone() const override;
 
   Parameter weight;
@@ -39,7 +39,7 @@ class Bilinear : public Module {
            LinearOptions options = {});
 
   /// Throws ShapeError where the vectors do not fit the weight.
-  Tensor operator()(const Tensor& x1, const Tensor& x2) const;
+  Tensor operator()(const Tensor& x1, const Tensor& x2, Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   Parameter weight;

@@ -116,7 +116,12 @@ std::unique_ptr<M> clone_as(const M& module, Args&&... args) {
 class Layer : public Module {
  public:
   using Module::Module;
-  virtual Tensor operator()(const Tensor& x) const = 0;
+  /// What forward() records is placed at the line of the call, as if the layer were an op.
+  Tensor operator()(At x) const {
+    const ebb::detail::PlaceScope scope(x.where);
+    return forward(*x.tensor);
+  }
+  virtual Tensor forward(const Tensor& x) const = 0;
 };
 
 }  // namespace ebb::nn

@@ -19,7 +19,7 @@ Layer& Sequential::operator[](size_t i) const {
   return *layers_[i];
 }
 
-Tensor Sequential::operator()(const Tensor& x) const {
+Tensor Sequential::forward(const Tensor& x) const {
   Tensor y = x;
   for (const auto& layer : layers_) y = (*layer)(y);
   return y;

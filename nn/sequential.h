@@ -31,7 +31,7 @@ class Sequential : public Layer {
   /// Throws IndexError.
   Layer& operator[](size_t i) const;
 
-  Tensor operator()(const Tensor& x) const override;
+  Tensor forward(const Tensor& x) const override;
   std::unique_ptr<Module> clone() const override;
 
  private:

@@ -9,7 +9,7 @@
 
 #include "ebb/autograd/tensor.h"
 
-// Tensors from nothing. All are constants; variable() and nn::Parameter make what is learned.
+// Tensors from nothing. All are constants; variable() and Parameter make what is learned.
 namespace ebb {
 
 struct TensorOptions {

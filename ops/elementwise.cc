@@ -376,13 +376,7 @@ bool is_whole(const Tensor& x, double value) {
 Tensor scalar_for(const Tensor& x, double value) {
   if (is_floating(x.dtype())) return Tensor(Array::scalar(x.dtype(), value));
   if (!is_whole(x, value)) return Tensor(Array::scalar(kFloat32, value));
-  const double most = largest_of(x.dtype());
-  const double least = x.dtype() == kUInt8 ? -most : x.dtype() == kInt32 ? -most - 1 : -most;
-  if (value < least || value > most || value == 0x1p63) {
-    throw ValueError(absl::StrCat(name_of(x.dtype()), " does not hold the number ", value));
-  }
-  // By way of int64, for a negative number does not convert to an unsigned type.
-  return Tensor(cast(Array::scalar(kInt64, value), x.dtype()));
+  return Tensor(Array::scalar(x.dtype(), value));
 }
 
 // A number as an operand of a division, which makes float32 of integers.

@@ -338,13 +338,17 @@ Tensor randint(int64_t low, int64_t high, const Shape& shape, const TensorOption
   if (low >= high) {
     throw ValueError(absl::StrCat("randint: there is no integer in [", low, ", ", high, ")"));
   }
+  const DType dtype = options.dtype.value_or(kInt64);
+  if (dtype != kInt64) {  // throws where the type does not hold an end
+    for (const int64_t end : {low, high - 1}) Array::scalar(dtype, static_cast<double>(end));
+  }
   const Array y = Array::empty(kInt64, shape);
   const uint64_t span = static_cast<uint64_t>(high) - static_cast<uint64_t>(low);
   int64_t* p = y.mutable_data<int64_t>();
   for (int64_t i = 0; i < y.numel(); ++i) {
     p[i] = static_cast<int64_t>(static_cast<uint64_t>(low) + generator.uniform_int(span));
   }
-  return Tensor(cast(y, options.dtype.value_or(kInt64)));
+  return Tensor(cast(y, dtype));
 }
 
 Tensor randperm(int64_t n, Generator& generator) { return from_vector(generator.permutation(n)); }

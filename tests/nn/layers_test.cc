@@ -128,6 +128,21 @@ TEST(Activations, AreTheirFunctions) {
   EXPECT_EQ(doubles((*static_cast<nn::ELU*>(elu_layer.clone().get()))(x)), doubles(elu(x, 0.7)));
 }
 
+// Anomaly mode and the printed tape name the user's line, not the layer's.
+TEST(Layer, OpsArePlacedWhereTheLayerIsCalled) {
+  const nn::Linear fc(2, 3);
+  const nn::Embedding table(4, 2);
+  const Tensor x = ones({2});
+  const int line = __LINE__ + 1;
+  const std::string tape = tape_to_string(relu(fc(x)) + table(1).sum());
+  const std::string here = "layers_test.cc:" + std::to_string(line);
+  size_t placed = 0;
+  for (size_t at = tape.find(here); at != std::string::npos; at = tape.find(here, at + 1)) ++placed;
+  EXPECT_GE(placed, 5u) << tape;
+  EXPECT_EQ(tape.find("linear.cc"), std::string::npos) << tape;
+  EXPECT_EQ(tape.find("embedding.cc"), std::string::npos) << tape;
+}
+
 TEST(Init, HasTheStatedMoments) {
   Generator g(5);
   const Parameter p(zeros({200, 300}));

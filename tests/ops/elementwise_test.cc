@@ -274,5 +274,15 @@ TEST(Elementwise, TiesShareTheGradient) {
   EXPECT_EQ(g[1].item(), 0.5);
 }
 
+TEST(Fill, RefusesNumbersThatTheTypeDoesNotHold) {
+  EXPECT_THROW(Array::full(kUInt8, {2}, 300), ValueError);
+  EXPECT_THROW(Array::full(kInt32, {2}, 3e9), ValueError);
+  EXPECT_THROW(Array::full(kInt64, {2}, NAN), ValueError);
+  EXPECT_THROW(Array::full(kInt64, {2}, -INFINITY), ValueError);
+  EXPECT_EQ(Array::full(kUInt8, {}, -1).item(), 255);
+  EXPECT_EQ(Array::full(kInt64, {}, -0x1p63).integer_item(), INT64_MIN);
+  EXPECT_EQ(Array::full(kBool, {}, 0.5).item(), 1);
+}
+
 }  // namespace
 }  // namespace ebb
