@@ -135,7 +135,7 @@ Sample unit_sample(const UnitCase& u) {
 
 OpSamples unit_samples(const std::string& op, Kind kind, bool sequence) {
   OpSamples s{.op = op};
-  const auto shape = [&](std::initializer_list<int64_t> step) {
+  const auto shape = [=](std::initializer_list<int64_t> step) {
     Shape x = step;
     if (!sequence) return x;
     Shape all{3};
