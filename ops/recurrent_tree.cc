@@ -438,25 +438,25 @@ struct TreeOp {
     const Array f = block_rows(w, 1, 1, n);
     const Array go = block_rows(w, 2, 2, n);
     const Array common = Array::empty(dgates.dtype(), {z.batch, n});
-    // Rows of the blocks, side by side for the products.
-    const auto block = [&](int64_t first, int64_t count) {
-      const Array part = Array::empty(dgates.dtype(), {z.batch, count * n});
-      copy_rows(z.batch, count * n, dgates.data<T>() + first * n, z.gates(), part.mutable_data<T>(),
-                count * n);
-      return part;
+    // Blocks of all rows, side by side for the products.
+    Array side;
+    const auto block = [&](int64_t first, int64_t count) -> const T* {
+      const T* from = dgates.data<T>() + first * n;
+      if (z.batch == 1) return from;
+      side = Array::empty(dgates.dtype(), {z.batch, count * n});
+      copy_rows(z.batch, count * n, from, z.gates(), side.template mutable_data<T>(), count * n);
+      return side.template data<T>();
     };
-    product_back(z.batch, n, n, block(0, 1).template data<T>(), Matrices(i), T{0},
-                 common.mutable_data<T>());
-    product_back(z.batch, n, 2 * n, block(1 + z.k, 2).template data<T>(), Matrices(go), T{1},
+    product_back(z.batch, n, n, block(0, 1), Matrices(i), T{0}, common.mutable_data<T>());
+    product_back(z.batch, n, 2 * n, block(1 + z.k, 2), Matrices(go), T{1},
                  common.mutable_data<T>());
     const Matrices m(f);
     for (int64_t j = 0; j < z.k; ++j) {
       const int at = static_cast<int>(at_child(j));
       if (!s.needs(at)) continue;
-      Array dh = Array::empty_like(s.out_array(0));
+      Array dh = Array::empty_like(s.in_array(at + 1));
       std::memcpy(dh.mutable_data<T>(), common.data<T>(), static_cast<size_t>(state) * sizeof(T));
-      product_back(z.batch, n, n, block(1 + j, 1).template data<T>(), m, T{1},
-                   dh.mutable_data<T>());
+      product_back(z.batch, n, n, block(1 + j, 1), m, T{1}, dh.mutable_data<T>());
       sink.add(at, std::move(dh));
     }
   }
