@@ -70,6 +70,7 @@ struct LstmGates {
     bool peephole = false;
   };
   static constexpr int kPeepholeIn = 2;
+  static constexpr bool kAbsentInputs = true;
 
   static constexpr GradUses uses(int input) {
     return {.in = 0b110, .out = input == kPeepholeIn ? uint64_t{0b110} : uint64_t{0b100}};
@@ -205,6 +206,7 @@ struct LstmNormGates {
   };
   static constexpr int kWeight = 2;
   static constexpr int kBias = 3;
+  static constexpr bool kAbsentInputs = true;
 
   static std::string describe(const Attrs& a) { return absl::StrCat("eps=", a.eps); }
   static constexpr GradUses uses(int) { return {.in = 0b0110, .out = 0b110}; }

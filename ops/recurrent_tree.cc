@@ -49,6 +49,7 @@ void copy_rows(int64_t rows, int64_t n, const T* from, int64_t from_ld, T* to, i
 template <class Op, bool kSum>
 struct TreeOp {
   using Attrs = TreeAttrs;
+  static constexpr bool kAbsentInputs = true;
   static constexpr int kFirst = kSum ? 4 : 5;  // h_1, c_1, h_2, c_2, ... from here on
 
   static std::string describe(const Attrs& a) { return absl::StrCat("children=", a.children); }
@@ -559,7 +560,7 @@ LSTMState tree_node(const TreeAttrs& a, Inputs in, Span<const LSTMState> childre
     in.push_back(&children[j].h);
     in.push_back(&children[j].c);
   }
-  absl::InlinedVector<Tensor, 2> out;
+  Outputs out;
   detail::apply_all(kOpDef<Op>, &a, in, &out, where);
   return {std::move(out[0]), std::move(out[1])};
 }

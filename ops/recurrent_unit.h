@@ -180,6 +180,7 @@ template <class Op, class Unit, bool kSequence>
 struct RecurrentOp {
   using Attrs = RecurrentAttrs;
   static constexpr int kInputs = Unit::kState ? 8 : 6;
+  static constexpr bool kAbsentInputs = true;
 
   static std::string describe(const Attrs& a) {
     return absl::StrCat(a.reverse ? "reverse" : "", a.relu ? "relu" : "");
