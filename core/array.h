@@ -114,8 +114,8 @@ class Array {
   /// Type and shape of `o`, contiguous, not initialised.
   static Array empty_like(const Array& o);
   static Array zeros(DType dtype, const Shape& shape);
-  /// Every element `value`, converted to `dtype`. Throws ValueError where it is an integer type that
-  /// does not hold the number; a negative one wraps in uint8, as in PyTorch.
+  /// Every element `value`, converted to `dtype`. Throws ValueError where it is an integer type
+  /// that does not hold the number; a negative one wraps in uint8, as in PyTorch.
   static Array full(DType dtype, const Shape& shape, double value);
   static Array scalar(DType dtype, double value) { return full(dtype, {}, value); }
   /// Contiguous copy of `values`; their count must be the shape's.

@@ -51,9 +51,9 @@ class NumericError : public Error {
   using Error::Error;
 };
 
-/// The memory limit (`set_memory_limit`) or the machine's memory is exhausted. Every tensor is as it
-/// was. A playback or an optimiser step that it cuts short has done a part of its work: gradients
-/// may have arrived at some leaves, and the tape is played so far.
+/// The memory limit (`set_memory_limit`) or the machine's memory is exhausted. Every tensor is as
+/// it was. A playback or an optimiser step that it cuts short has done a part of its work:
+/// gradients may have arrived at some leaves, and the tape is played so far.
 class MemoryError : public Error {
  public:
   using Error::Error;

@@ -9,7 +9,9 @@
 
 namespace ebb {
 
-std::string Shape::str() const { return absl::StrCat("[", absl::StrJoin(begin(), end(), ","), "]"); }
+std::string Shape::str() const {
+  return absl::StrCat("[", absl::StrJoin(begin(), end(), ","), "]");
+}
 
 void Shape::throw_rank(size_t rank) {
   throw ShapeError(absl::StrCat("shape: rank ", rank, " is above the largest, ", kMaxRank));
@@ -52,8 +54,7 @@ bool broadcast_shapes(const Shape& a, const Shape& b, Shape* out) {
 int normalize_axis(int64_t axis, int rank, const char* op) {
   const int64_t range = std::max(rank, 1);
   if (axis < -range || axis >= range) {
-    throw IndexError(
-        absl::StrCat(op, ": axis ", axis, " is outside [", -range, ", ", range, ")"));
+    throw IndexError(absl::StrCat(op, ": axis ", axis, " is outside [", -range, ", ", range, ")"));
   }
   return static_cast<int>(axis < 0 ? axis + range : axis);
 }

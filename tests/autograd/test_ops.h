@@ -82,9 +82,7 @@ struct Polynomial : OneInput {
   struct Attrs {
     std::vector<double> c;
   };
-  static std::string describe(const Attrs& a) {
-    return "degree " + std::to_string(a.c.size() - 1);
-  }
+  static std::string describe(const Attrs& a) { return "degree " + std::to_string(a.c.size() - 1); }
   static constexpr GradUses uses(int) { return {.in = 1}; }
   static Metas infer(const Attrs&, Span<const Meta> in) { return {in[0]}; }
   static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
@@ -111,34 +109,44 @@ struct Counted : OneInput {
   };
   static constexpr GradUses uses(int) { return {}; }
   static Metas infer(const Attrs&, Span<const Meta> in) { return {in[0]}; }
-  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) { copy_to(in[0], out[0]); }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    copy_to(in[0], out[0]);
+  }
   static Grads backward(const Saved&, const OutGrads& g) { return {g[0]}; }
 };
 
 struct ThrowingRule : OneInput {
   static constexpr OpDoc kDoc{"throwing", "y = x", "x:[...] -> y:[...]"};
-  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) { copy_to(in[0], out[0]); }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    copy_to(in[0], out[0]);
+  }
   static Grads backward(const Saved&, const OutGrads&) { throw NumericError("no derivative here"); }
 };
 
 struct UndeclaredUse : OneInput {
   static constexpr OpDoc kDoc{"undeclared", "y = x", "x:[...] -> y:[...]"};
   static constexpr GradUses uses(int) { return {}; }
-  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) { copy_to(in[0], out[0]); }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    copy_to(in[0], out[0]);
+  }
   static Grads backward(const Saved& s, const OutGrads& g) { return {g[0] * s.in(0)}; }
 };
 
 struct WrongShape : OneInput {
   static constexpr OpDoc kDoc{"wrong_shape", "y = x", "x:[...] -> y:[...]"};
   static constexpr GradUses uses(int) { return {}; }
-  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) { copy_to(in[0], out[0]); }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    copy_to(in[0], out[0]);
+  }
   static Grads backward(const Saved&, const OutGrads&) { return {of({1, 2, 3})}; }
 };
 
 struct TooMany : OneInput {
   static constexpr OpDoc kDoc{"too_many", "y = x", "x:[...] -> y:[...]"};
   static constexpr GradUses uses(int) { return {}; }
-  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) { copy_to(in[0], out[0]); }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    copy_to(in[0], out[0]);
+  }
   static Grads backward(const Saved&, const OutGrads& g) { return {g[0], g[0]}; }
 };
 
@@ -160,8 +168,7 @@ struct TwoForms : OneInput {
     ++values;
     const Array gx = Array::empty_like(s.in_array(0));
     for (int64_t k = 0; k < gx.numel(); ++k) {
-      gx.mutable_data<double>()[k] =
-          2 * g[0].data<double>()[k] * s.in_array(0).data<double>()[k];
+      gx.mutable_data<double>()[k] = 2 * g[0].data<double>()[k] * s.in_array(0).data<double>()[k];
     }
     sink.add(0, gx);
   }
