@@ -3,7 +3,7 @@
 #include "ebb/ops/kernels/recurrent.h"
 #include "ebb/ops/kernels/unary.h"
 #include "ebb/ops/recurrent.h"
-#include "ebb/ops/recurrent_unit.h"
+#include "ebb/ops/recurrent_util.h"
 #include "ebb/ops/unary.h"
 
 // The LSTM unit alone, behind the sums of the products.

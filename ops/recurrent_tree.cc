@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ebb/ops/kernels/recurrent.h"
 #include "ebb/ops/recurrent.h"
-#include "ebb/ops/recurrent_unit.h"
+#include "ebb/ops/recurrent_util.h"
 #include "ebb/ops/unary.h"
 
 // Tree-structured LSTMs (Tai, Socher, Manning 2015).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ebb/ops/recurrent_unit.h"
+#include "ebb/ops/recurrent_util.h"
 
 namespace ebb::ops {
 
