@@ -48,7 +48,8 @@ RNNCell::RNNCell(Module& parent, std::string name, int64_t in, int64_t hidden,
     : RecurrentCell(parent, std::move(name), "RNNCell", in, hidden, 1, options.bias),
       nonlinearity_(options.nonlinearity) {}
 
-Tensor RNNCell::operator()(const Tensor& x, const Tensor& h) const {
+Tensor RNNCell::operator()(const Tensor& x, const Tensor& h, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   return rnn_cell(x, h, weight_ih, weight_hh, or_absent(bias_ih, absent),
                   or_absent(bias_hh, absent), nonlinearity_);
@@ -66,7 +67,8 @@ GRUCell::GRUCell(Module& parent, std::string name, int64_t in, int64_t hidden,
                  GRUCellOptions options)
     : RecurrentCell(parent, std::move(name), "GRUCell", in, hidden, 3, options.bias) {}
 
-Tensor GRUCell::operator()(const Tensor& x, const Tensor& h) const {
+Tensor GRUCell::operator()(const Tensor& x, const Tensor& h, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   return gru_cell(x, h, weight_ih, weight_hh, or_absent(bias_ih, absent),
                   or_absent(bias_hh, absent));
@@ -92,7 +94,8 @@ void LSTMCell::start(bool with_peephole) {
   peephole = drawn(register_parameter("peephole", zeros({3 * hidden_size()})), hidden_size());
 }
 
-LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
+LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   return lstm_cell(x, state, weight_ih, weight_hh, or_absent(bias_ih, absent),
                    or_absent(bias_hh, absent), or_absent(peephole, absent));
@@ -115,7 +118,9 @@ LayerNormLSTMCell::LayerNormLSTMCell(Module& parent, std::string name, int64_t i
       norm_hh(*this, "norm_hh", {4 * hidden}),
       norm_c(*this, "norm_c", {hidden}) {}
 
-LSTMState LayerNormLSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
+LSTMState LayerNormLSTMCell::operator()(const Tensor& x, const LSTMState& state,
+                                        Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   Tensor gates = norm_ih(linear(x, weight_ih));
   // A state of 0 is normalised to the bias.
   gates = gates + (state.h.defined() ? norm_hh(linear(state.h, weight_hh)) : norm_hh.bias.tensor());
@@ -248,7 +253,8 @@ RNN::RNN(Module& parent, std::string name, int64_t in, int64_t hidden, RNNOption
     : RecurrentLayer(parent, std::move(name), "RNN", in, hidden, 1, common(options)),
       nonlinearity_(options.nonlinearity) {}
 
-RNNOutput RNN::operator()(const Tensor& x, const Tensor& h) const {
+RNNOutput RNN::operator()(const Tensor& x, const Tensor& h, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   LSTMState state{h, {}};
   const Tensor absent;
   const auto run = [&](const Unit& u, bool reverse, const Tensor& in, const Tensor& h0,
@@ -278,7 +284,8 @@ GRU::GRU(int64_t in, int64_t hidden, RecurrentOptions options)
 GRU::GRU(Module& parent, std::string name, int64_t in, int64_t hidden, RecurrentOptions options)
     : RecurrentLayer(parent, std::move(name), "GRU", in, hidden, 3, options) {}
 
-RNNOutput GRU::operator()(const Tensor& x, const Tensor& h) const {
+RNNOutput GRU::operator()(const Tensor& x, const Tensor& h, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   LSTMState state{h, {}};
   const Tensor absent;
   const auto run = [&](const Unit& u, bool reverse, const Tensor& in, const Tensor& h0,
@@ -301,7 +308,8 @@ LSTM::LSTM(int64_t in, int64_t hidden, RecurrentOptions options)
 LSTM::LSTM(Module& parent, std::string name, int64_t in, int64_t hidden, RecurrentOptions options)
     : RecurrentLayer(parent, std::move(name), "LSTM", in, hidden, 4, options) {}
 
-LSTMOutput LSTM::operator()(const Tensor& x, const LSTMState& state) const {
+LSTMOutput LSTM::operator()(const Tensor& x, const LSTMState& state, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   LSTMState last = state;
   const Tensor absent;
   const auto run = [&](const Unit& u, bool reverse, const Tensor& in, const Tensor& h,

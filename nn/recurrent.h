@@ -52,7 +52,7 @@ class RNNCell : public RecurrentCell {
   RNNCell(Module& parent, std::string name, int64_t in, int64_t hidden,
           RNNCellOptions options = {});
   /// x [in] or [batch,in], h [hidden] or [batch,hidden].
-  Tensor operator()(const Tensor& x, const Tensor& h = {}) const;
+  Tensor operator()(const Tensor& x, const Tensor& h = {}, Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
  private:
@@ -69,7 +69,7 @@ class GRUCell : public RecurrentCell {
   GRUCell(int64_t in, int64_t hidden, GRUCellOptions options = {});
   GRUCell(Module& parent, std::string name, int64_t in, int64_t hidden,
           GRUCellOptions options = {});
-  Tensor operator()(const Tensor& x, const Tensor& h = {}) const;
+  Tensor operator()(const Tensor& x, const Tensor& h = {}, Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 };
 
@@ -86,7 +86,8 @@ class LSTMCell : public RecurrentCell {
   LSTMCell(int64_t in, int64_t hidden, LSTMCellOptions options = {});
   LSTMCell(Module& parent, std::string name, int64_t in, int64_t hidden,
            LSTMCellOptions options = {});
-  LSTMState operator()(const Tensor& x, const LSTMState& state = {}) const;
+  LSTMState operator()(const Tensor& x, const LSTMState& state = {},
+                       Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   Parameter peephole;  ///< [3*hidden], for i, f, o; undefined without
@@ -102,7 +103,8 @@ class LayerNormLSTMCell : public RecurrentCell {
  public:
   LayerNormLSTMCell(int64_t in, int64_t hidden);
   LayerNormLSTMCell(Module& parent, std::string name, int64_t in, int64_t hidden);
-  LSTMState operator()(const Tensor& x, const LSTMState& state = {}) const;
+  LSTMState operator()(const Tensor& x, const LSTMState& state = {},
+                       Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   LayerNorm norm_ih;
@@ -184,7 +186,7 @@ class RNN : public RecurrentLayer {
  public:
   RNN(int64_t in, int64_t hidden, RNNOptions options = {});
   RNN(Module& parent, std::string name, int64_t in, int64_t hidden, RNNOptions options = {});
-  RNNOutput operator()(const Tensor& x, const Tensor& h = {}) const;
+  RNNOutput operator()(const Tensor& x, const Tensor& h = {}, Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
  private:
@@ -195,7 +197,7 @@ class GRU : public RecurrentLayer {
  public:
   GRU(int64_t in, int64_t hidden, RecurrentOptions options = {});
   GRU(Module& parent, std::string name, int64_t in, int64_t hidden, RecurrentOptions options = {});
-  RNNOutput operator()(const Tensor& x, const Tensor& h = {}) const;
+  RNNOutput operator()(const Tensor& x, const Tensor& h = {}, Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 };
 
@@ -203,7 +205,8 @@ class LSTM : public RecurrentLayer {
  public:
   LSTM(int64_t in, int64_t hidden, RecurrentOptions options = {});
   LSTM(Module& parent, std::string name, int64_t in, int64_t hidden, RecurrentOptions options = {});
-  LSTMOutput operator()(const Tensor& x, const LSTMState& state = {}) const;
+  LSTMOutput operator()(const Tensor& x, const LSTMState& state = {},
+                        Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 };
 

@@ -29,18 +29,22 @@ void BinaryTreeLSTMCell::start(int64_t in, int64_t hidden, TreeLSTMOptions optio
   bias_hh = drawn(register_parameter("bias_hh", zeros({5 * hidden})), hidden);
 }
 
-LSTMState BinaryTreeLSTMCell::leaf(const Tensor& x) const {
+LSTMState BinaryTreeLSTMCell::leaf(const Tensor& x, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   return nary_tree_lstm_cell(x, {}, weight_ih, weight_hh, or_absent(bias_ih, absent),
                              or_absent(bias_hh, absent));
 }
 
-LSTMState BinaryTreeLSTMCell::operator()(const LSTMState& left, const LSTMState& right) const {
+LSTMState BinaryTreeLSTMCell::operator()(const LSTMState& left, const LSTMState& right,
+                                         Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   return (*this)(Tensor(), left, right);
 }
 
 LSTMState BinaryTreeLSTMCell::operator()(const Tensor& x, const LSTMState& left,
-                                         const LSTMState& right) const {
+                                         const LSTMState& right, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   const LSTMState children[] = {left, right};
   return nary_tree_lstm_cell(x, children, weight_ih, weight_hh, or_absent(bias_ih, absent),
@@ -69,7 +73,9 @@ void ChildSumTreeLSTMCell::start(int64_t in, int64_t hidden, TreeLSTMOptions opt
   if (options.bias) bias = drawn(register_parameter("bias", zeros({4 * hidden})), hidden);
 }
 
-LSTMState ChildSumTreeLSTMCell::operator()(const Tensor& x, Span<const LSTMState> children) const {
+LSTMState ChildSumTreeLSTMCell::operator()(const Tensor& x, Span<const LSTMState> children,
+                                           Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   return child_sum_tree_lstm_cell(x, children, weight_ih, weight_hh, or_absent(bias, absent));
 }

@@ -33,11 +33,13 @@ class BinaryTreeLSTMCell : public Module {
                      TreeLSTMOptions options = {});
 
   /// The state of a leaf that reads x [in]: c = i g, h = o tanh(c).
-  LSTMState leaf(const Tensor& x) const;
+  LSTMState leaf(const Tensor& x, Where where = Where::current()) const;
   /// The state of an inner node.
-  LSTMState operator()(const LSTMState& left, const LSTMState& right) const;
+  LSTMState operator()(const LSTMState& left, const LSTMState& right,
+                       Where where = Where::current()) const;
   /// The state of an inner node that reads x too.
-  LSTMState operator()(const Tensor& x, const LSTMState& left, const LSTMState& right) const;
+  LSTMState operator()(const Tensor& x, const LSTMState& left, const LSTMState& right,
+                       Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   Parameter weight_ih;
@@ -57,9 +59,12 @@ class ChildSumTreeLSTMCell : public Module {
   ChildSumTreeLSTMCell(Module& parent, std::string name, int64_t in, int64_t hidden,
                        TreeLSTMOptions options = {});
 
-  LSTMState leaf(const Tensor& x) const { return (*this)(x, {}); }
+  LSTMState leaf(const Tensor& x, Where where = Where::current()) const {
+    return (*this)(x, {}, where);
+  }
   /// The state of a node that reads x [in], which may be undefined where there are children.
-  LSTMState operator()(const Tensor& x, Span<const LSTMState> children) const;
+  LSTMState operator()(const Tensor& x, Span<const LSTMState> children,
+                       Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   Parameter weight_ih;
