@@ -44,6 +44,8 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
   constexpr size_t kC = kChains<kRows, kVectors>;
   constexpr bool kMaskB = kPartial && kMaskedMemory<T>;
   const D d;
+  const size_t k = g.k;
+  const ptrdiff_t ldc = g.ldc;
   const auto mask = hn::FirstN(d, kPartial ? g.last : kN);
   V acc[kC][kRows][kVectors];
   HWY_UNROLL(8)
@@ -71,30 +73,35 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
     b += g.b_row;
   };
   size_t p = 0;
-  for (; p + kC <= g.k; p += kC) {
+  for (; p + kC <= k; p += kC) {
     HWY_UNROLL(8)
     for (size_t s = 0; s < kC; ++s) step(acc[s]);
   }
   if constexpr (kC > 1) {
-    for (; p < g.k; ++p) step(acc[0]);
+    for (; p < k; ++p) step(acc[0]);
   }
 
-  const V alpha = hn::Set(d, g.alpha);
   HWY_UNROLL(8)
-  for (size_t r = 0; r < kRows; ++r) {
+  for (size_t s = 1; s < kC; ++s) {
     HWY_UNROLL(8)
-    for (size_t v = 0; v < kVectors; ++v) {
-      V& x = acc[0][r][v];
+    for (size_t r = 0; r < kRows; ++r) {
       HWY_UNROLL(8)
-      for (size_t s = 1; s < kC; ++s) x = hn::Add(x, acc[s][r][v]);
-      x = hn::Mul(x, alpha);
+      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Add(acc[0][r][v], acc[s][r][v]);
+    }
+  }
+  if (g.alpha != 1) {
+    const V alpha = hn::Set(d, g.alpha);
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Mul(acc[0][r][v], alpha);
     }
   }
   if (g.beta != 0) {
     const V beta = hn::Set(d, g.beta);
     HWY_UNROLL(8)
     for (size_t r = 0; r < kRows; ++r) {
-      const T* from = c + static_cast<ptrdiff_t>(r) * g.ldc;
+      const T* from = c + static_cast<ptrdiff_t>(r) * ldc;
       HWY_UNROLL(8)
       for (size_t v = 0; v < kVectors; ++v, from += kN) {
         const V old = kPartial && v + 1 == kVectors ? load_n(d, from, g.last) : hn::LoadU(d, from);
@@ -103,7 +110,7 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
     }
   }
   HWY_UNROLL(8)
-  for (size_t r = 0; r < kRows; ++r, c += g.ldc) {
+  for (size_t r = 0; r < kRows; ++r, c += ldc) {
     HWY_UNROLL(8)
     for (size_t v = 0; v < kVectors; ++v) {
       if (kPartial && v + 1 == kVectors) {
@@ -143,40 +150,60 @@ struct Strip {
   size_t last;    // columns in the last vector
   bool partial;
   const MicroFn<T>* fn;
-  size_t max_rows;
 };
 
-// A strip narrower than a vector, with the shortest vector that holds it.
+// A strip at most a vector wide, with the shortest vector that holds it.
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE Strip<T> narrow_strip(D, size_t cols) {
   constexpr size_t kN = kLanes<D>;
   if constexpr (kN * sizeof(T) > 16) {
     if (cols <= kN / 2) return narrow_strip(hn::Half<D>(), cols);
   }
-  return {cols, kN, cols, cols < kN, kMicros<D, 1, true, kMaxRows1>.data(), kMaxRows1};
+  if (cols == kN) return {kN, kN, kN, false, kMicros<D, 1, false, kMaxRows1>.data()};
+  return {cols, kN, cols, true, kMicros<D, 1, true, kMaxRows1>.data()};
 }
 
-// The next strip of the part of C that is left, of m rows. At most two vectors wide from three rows
-// on.
+// The next strip of the columns that are left, at most two vectors wide.
 template <class T>
-HWY_INLINE Strip<T> next_strip(size_t m, size_t cols) {
+HWY_INLINE Strip<T> next_strip(size_t cols) {
+  using D = hn::ScalableTag<T>;
+  constexpr size_t kN = kLanes<D>;
+  if (cols >= 2 * kN) return {2 * kN, 2 * kN, kN, false, kMicros<D, 2, false, kMaxRows2>.data()};
+  if (cols > kN) return {cols, 2 * kN, cols - kN, true, kMicros<D, 2, true, kMaxRows2>.data()};
+  return narrow_strip(D(), cols);
+}
+
+// The same for C of one row or two, whose strips may be wider.
+template <class T>
+HWY_INLINE Strip<T> next_wide_strip(size_t m, size_t cols) {
   using D = hn::ScalableTag<T>;
   constexpr size_t kN = kLanes<D>;
   if (m == 1 && cols >= 8 * kN) {
-    return {8 * kN, 8 * kN, kN, false, kMicros<D, 8, false, 1>.data(), 1};
+    return {8 * kN, 8 * kN, kN, false, kMicros<D, 8, false, 1>.data()};
   }
-  if (m <= 2 && cols >= 4 * kN) {
-    return {4 * kN, 4 * kN, kN, false, kMicros<D, 4, false, 2>.data(), 2};
-  }
-  if (cols >= 2 * kN) {
-    return {2 * kN, 2 * kN, kN, false, kMicros<D, 2, false, kMaxRows2>.data(), kMaxRows2};
-  }
-  if (cols > kN) {
-    return {cols, 2 * kN, cols - kN, true, kMicros<D, 2, true, kMaxRows2>.data(), kMaxRows2};
-  }
-  if (cols == kN) return {kN, kN, kN, false, kMicros<D, 1, false, kMaxRows1>.data(), kMaxRows1};
-  return narrow_strip(D(), cols);
+  if (cols >= 4 * kN) return {4 * kN, 4 * kN, kN, false, kMicros<D, 4, false, 2>.data()};
+  return next_strip<T>(cols);
 }
+
+// How rows are cut into blocks: as evenly as can be, none of more than `most`.
+class Heights {
+ public:
+  Heights(size_t m, size_t most) : height_(m) {
+    if (m <= most) return;
+    const size_t blocks = (m + most - 1) / most;
+    height_ = m / blocks;
+    taller_ = m % blocks;
+  }
+  size_t next() {
+    if (taller_ == 0) return height_;
+    --taller_;
+    return height_ + 1;
+  }
+
+ private:
+  size_t height_;
+  size_t taller_ = 0;  // blocks left that have a row more
+};
 
 // ---- packing of a strip of op(B): rows of `padded` values, of which `width` exist ----
 
@@ -193,18 +220,17 @@ HWY_INLINE void pack_rows(const T* b, ptrdiff_t ldb, size_t k, size_t width, siz
   }
   for (size_t p = 0; p < k; ++p, b += ldb, to += padded) {
     map<1>(d, width, to, [=](auto t, size_t i) HWY_ATTR { return hn::LoadU(t, b + i); });
-    for (size_t j = width; j < padded; ++j) to[j] = 0;
+    std::fill(to + width, to + padded, T{0});
   }
 }
 
 // From B as it is stored, transposed: row j of b is column j of the strip.
 template <class T>
-HWY_INLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
-                                T* to) {
+HWY_NOINLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
+                                  T* to) {
   constexpr size_t kB = kBlockSide<T>;
   const auto out_ld = static_cast<ptrdiff_t>(padded);
-  size_t j = 0;
-  for (; j + kB <= width; j += kB) {
+  const auto columns = [=](size_t j) HWY_ATTR {
     const T* from = b + static_cast<ptrdiff_t>(j) * ldb;
     size_t p = 0;
     for (; p + kB <= k; p += kB) transpose_block(from + p, ldb, to + p * padded + j, out_ld);
@@ -213,6 +239,12 @@ HWY_INLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t widt
         to[p * padded + j + q] = from[static_cast<ptrdiff_t>(q) * ldb + static_cast<ptrdiff_t>(p)];
       }
     }
+  };
+  size_t j = 0;
+  for (; j + kB <= width; j += kB) columns(j);
+  if (j < width && width >= kB) {
+    columns(width - kB);  // some of them once more
+    j = width;
   }
   for (; j < width; ++j) {
     const T* from = b + static_cast<ptrdiff_t>(j) * ldb;
@@ -232,17 +264,72 @@ HWY_INLINE const T* element(const T* matrix, ptrdiff_t ld, size_t row, size_t co
   return matrix + static_cast<ptrdiff_t>(row) * ld + static_cast<ptrdiff_t>(col);
 }
 
-// A strip of C from one of op(B), over m rows cut as evenly as `max_rows` lets them. rows_of(i,
-// height) sets the block's strides of op(A) for the rows i to i + height and returns the first.
-template <class T, class RowsOf>
-HWY_INLINE void compute_strip(const Strip<T>& strip, size_t max_rows, size_t m, Block<T>& block,
-                              const T* b, T* c, const RowsOf& rows_of) {
-  block.last = strip.last;
-  size_t blocks = (m + max_rows - 1) / max_rows;
-  for (size_t i = 0; i < m; --blocks) {
-    const size_t height = (m - i) / blocks;
-    strip.fn[height - 1](block, rows_of(i, height), b, c + static_cast<ptrdiff_t>(i) * block.ldc);
-    i += height;
+// Columns of op(B) as strips: all two vectors wide but the last.
+template <class T>
+struct Panel {
+  const T* b;
+  ptrdiff_t b_row;  // between rows; 0: packed, each strip to its own width
+  size_t full;      // strips two vectors wide
+  Strip<T> rest;    // the one after them; of width 0 if there is none
+  const T* rest_b;
+  ptrdiff_t rest_row;
+};
+
+// `height` rows of C from a panel, with the block's strides of op(A) set.
+template <class T>
+HWY_INLINE void compute_rows(const Panel<T>& panel, size_t height, Block<T>& block, const T* a,
+                             T* c) {
+  using D = hn::ScalableTag<T>;
+  constexpr size_t kWidth = 2 * kLanes<D>;
+  const MicroFn<T> fn = kMicros<D, 2, false, kMaxRows2>[std::min(height, kMaxRows2) - 1];
+  const bool packed = panel.b_row == 0;
+  const size_t step = packed ? block.k * kWidth : kWidth;
+  const T* b = panel.b;
+  block.b_row = packed ? static_cast<ptrdiff_t>(kWidth) : panel.b_row;
+  for (size_t q = 0; q < panel.full; ++q, b += step, c += kWidth) fn(block, a, b, c);
+  if (panel.rest.width == 0) return;
+  block.b_row = panel.rest_row;
+  block.last = panel.rest.last;
+  panel.rest.fn[height - 1](block, a, panel.rest_b, c);
+}
+
+// Elements of op(B) that the L1 cache holds beside a block of op(A).
+template <class T>
+inline constexpr size_t kPanelSize = kDepth * 2 * kLanes<hn::ScalableTag<T>>;
+
+// Columns of op(B), k rows deep, that make a panel: all that are left where they fit.
+template <class T>
+HWY_INLINE size_t panel_columns(size_t k, size_t n) {
+  constexpr size_t kWidth = 2 * kLanes<hn::ScalableTag<T>>;
+  if ((n + kWidth - 1) * k <= kPanelSize<T>) return n;
+  return std::min(n, kPanelSize<T> / k / kWidth * kWidth);
+}
+
+// Whether so many rows of a matrix push each other out of a cache of 8 ways, because their distance
+// is a multiple of a power of two and few sets are left to them.
+template <class T>
+HWY_INLINE bool crowded(ptrdiff_t ld, size_t rows) {
+  constexpr size_t kLine = 64;
+  constexpr size_t kWay = 4096;
+  const size_t distance = static_cast<size_t>(ld) * sizeof(T);
+  const size_t power = std::clamp(distance & (~distance + 1), kLine, kWay);
+  return rows * power > 8 * kWay;
+}
+
+// Packs `height` columns of A as it is stored (rows of op(A)), k deep, to rows of kPackedHeight.
+constexpr size_t kPackedHeight = 8;
+template <class T>
+HWY_INLINE void pack_block(const T* a, ptrdiff_t lda, size_t k, size_t height, T* to) {
+  const Capped<T, kPackedHeight> d;
+  if constexpr (kMaskedMemory<T> && kLanes<decltype(d)> == kPackedHeight) {
+    const auto mask = hn::FirstN(d, height);
+    for (size_t p = 0; p < k; ++p, a += lda, to += kPackedHeight) {
+      hn::Store(hn::MaskedLoad(mask, d, a), d, to);
+    }
+  } else {
+    for (size_t p = 0; p < k; ++p, a += lda, to += kPackedHeight) {
+      for (size_t r = 0; r < height; ++r) to[r] = a[r];
+    }
   }
 }
 
@@ -250,16 +337,109 @@ HWY_INLINE void compute_strip(const Strip<T>& strip, size_t max_rows, size_t m, 
 // its rows are so far apart that they would push each other out of the cache.
 template <class T>
 void gemm_direct(const detail::GemmArgs<T>& g) {
+  constexpr size_t kWidth = 2 * kLanes<hn::ScalableTag<T>>;
   constexpr size_t kFewRows = 32;
   constexpr size_t kSpan = 64 << 10;
-  const auto ldb = static_cast<size_t>(g.ldb);
-  const bool pack_b = g.tb || (g.m >= kFewRows && g.k * ldb * sizeof(T) >= kSpan);
-  // Strips for a row or two of C are wider than there is room for when they are packed.
-  const size_t strip_rows = pack_b ? kFewRows : g.m;
-  HWY_ALIGN T packed[kDepth * 2 * kLanes<hn::ScalableTag<T>>];
+  constexpr size_t kPackStrips = 4;  // that a packed block of op(A) is used for, to be worth it
+  const bool pack_b =
+      g.tb || (g.m >= kFewRows && g.k * static_cast<size_t>(g.ldb) * sizeof(T) >= kSpan);
+  HWY_ALIGN T packed[kPanelSize<T>];
+  HWY_ALIGN T packed_a[kPackedHeight * kDepth];
+  Block<T> block;
+  block.alpha = g.alpha;
+  block.ldc = g.ldc;
+  size_t parts = g.k <= kDepth ? 1 : (g.k + kDepth - 1) / kDepth;
+  for (size_t k = 0; k < g.k; k += block.k, --parts) {
+    block.k = parts == 1 ? g.k - k : (g.k - k) / parts;
+    block.beta = k == 0 ? g.beta : T{1};
+    const T* a = g.ta ? element(g.a, g.lda, k, 0) : element(g.a, g.lda, 0, k);
+    const size_t columns = panel_columns<T>(block.k, g.n);
+    for (size_t j = 0; j < g.n; j += columns) {
+      const size_t n = std::min(columns, g.n - j);
+      const T* b = g.tb ? element(g.b, g.ldb, j, k) : element(g.b, g.ldb, k, j);
+      Panel<T> panel{b, g.ldb, n / kWidth, {}, nullptr, g.ldb};
+      const size_t done = panel.full * kWidth;
+      if (done < n) panel.rest = next_strip<T>(n - done);
+      panel.rest_b = g.tb ? b + static_cast<ptrdiff_t>(done) * g.ldb : b + done;
+      T* to = packed;
+      const auto pack = [&](const T* from, size_t width, size_t padded) HWY_ATTR {
+        if (g.tb) {
+          pack_transposed(from, g.ldb, block.k, width, padded, to);
+        } else {
+          pack_rows(from, g.ldb, block.k, width, padded, to);
+        }
+        to += block.k * padded;
+      };
+      if (pack_b) {
+        for (size_t q = 0; q < done; q += kWidth) {
+          pack(g.tb ? b + static_cast<ptrdiff_t>(q) * g.ldb : b + q, kWidth, kWidth);
+        }
+        panel.b = packed;
+        panel.b_row = 0;
+      }
+      if (done < n && (pack_b || (panel.rest.partial && !kMaskedMemory<T>))) {
+        const T* const rest = to;
+        pack(panel.rest_b, panel.rest.width, panel.rest.padded);
+        panel.rest_b = rest;
+        panel.rest_row = static_cast<ptrdiff_t>(panel.rest.padded);
+      }
+      const bool pack_a = g.ta && panel.full >= kPackStrips && crowded<T>(g.lda, block.k);
+      const bool one_vector = done == 0 && panel.rest.padded < kWidth;
+      Heights heights(g.m, one_vector ? kMaxRows1 : kMaxRows2);
+      T* c = g.c + j;
+      for (size_t i = 0; i < g.m;) {
+        const size_t height = heights.next();
+        const T* rows;
+        if (pack_a) {
+          pack_block(a + i, g.lda, block.k, height, packed_a);
+          rows = packed_a;
+          block.a_row = 1;
+          block.a_col = kPackedHeight;
+        } else {
+          block.a_row = g.ta ? 1 : g.lda;
+          block.a_col = g.ta ? g.lda : 1;
+          rows = a + static_cast<ptrdiff_t>(i) * block.a_row;
+        }
+        compute_rows(panel, height, block, rows, c);
+        c += static_cast<ptrdiff_t>(height) * g.ldc;
+        i += height;
+      }
+    }
+  }
+}
+
+// Few columns and nothing to pack: the shortest way to the kernels.
+template <class T>
+HWY_INLINE bool gemm_one_strip(const detail::GemmArgs<T>& g) {
+  constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
+  constexpr ptrdiff_t kClose = 32;  // rows of op(B) do not push each other out of the cache
+  if (g.tb || g.n > 2 * kN || g.k > kDepth || g.ldb > kClose * static_cast<ptrdiff_t>(kN)) {
+    return false;
+  }
+  const Strip<T> strip = next_strip<T>(g.n);
+  if (strip.partial && !kMaskedMemory<T>) return false;
+  const Block<T> block{g.k,   g.ta ? 1 : g.lda, g.ta ? g.lda : 1, g.ldb, g.alpha, g.beta,
+                       g.ldc, strip.last};
+  const T* a = g.a;
+  T* c = g.c;
+  Heights heights(g.m, strip.padded > kN ? kMaxRows2 : kMaxRows1);
+  for (size_t left = g.m; left != 0;) {
+    const size_t height = heights.next();
+    strip.fn[height - 1](block, a, g.b, c);
+    a += static_cast<ptrdiff_t>(height) * block.a_row;
+    c += static_cast<ptrdiff_t>(height) * g.ldc;
+    left -= height;
+  }
+  return true;
+}
+
+// One row or two, with B as it lies: nothing is read twice.
+template <class T>
+void gemm_two_rows(const detail::GemmArgs<T>& g) {
   Block<T> block;
   block.a_row = g.ta ? 1 : g.lda;
   block.a_col = g.ta ? g.lda : 1;
+  block.b_row = g.ldb;
   block.alpha = g.alpha;
   block.ldc = g.ldc;
   size_t parts = (g.k + kDepth - 1) / kDepth;
@@ -268,21 +448,17 @@ void gemm_direct(const detail::GemmArgs<T>& g) {
     block.beta = k == 0 ? g.beta : T{1};
     const T* a = g.ta ? element(g.a, g.lda, k, 0) : element(g.a, g.lda, 0, k);
     for (size_t j = 0; j < g.n;) {
-      const Strip<T> strip = next_strip<T>(strip_rows, g.n - j);
-      const T* b = g.tb ? element(g.b, g.ldb, j, k) : element(g.b, g.ldb, k, j);
+      const Strip<T> strip = next_wide_strip<T>(g.m, g.n - j);
+      const T* b = element(g.b, g.ldb, k, j);
+      HWY_ALIGN T packed[kDepth * 2 * kLanes<hn::ScalableTag<T>>];
       block.b_row = g.ldb;
-      if (pack_b || (strip.partial && !kMaskedMemory<T>)) {
-        if (g.tb) {
-          pack_transposed(b, g.ldb, block.k, strip.width, strip.padded, packed);
-        } else {
-          pack_rows(b, g.ldb, block.k, strip.width, strip.padded, packed);
-        }
+      if (strip.partial && !kMaskedMemory<T>) {
+        pack_rows(b, g.ldb, block.k, strip.width, strip.padded, packed);
         b = packed;
         block.b_row = static_cast<ptrdiff_t>(strip.padded);
       }
-      compute_strip(strip, strip.max_rows, g.m, block, b, g.c + j, [&](size_t i, size_t) HWY_ATTR {
-        return a + static_cast<ptrdiff_t>(i) * block.a_row;
-      });
+      block.last = strip.last;
+      strip.fn[g.m - 1](block, a, b, g.c + j);
       j += strip.width;
     }
   }
@@ -298,7 +474,7 @@ void pack_strips(const detail::GemmArgs<T>& g, size_t j, size_t k, size_t n, siz
     const size_t rows = std::min(step, depth - p);
     T* strip_start = to;
     for (size_t q = 0; q < n;) {
-      const Strip<T> strip = next_strip<T>(g.m, n - q);
+      const Strip<T> strip = next_strip<T>(n - q);
       T* rows_start = strip_start + p * strip.padded;
       if (g.tb) {
         pack_transposed(element(g.b, g.ldb, j + q, k + p), g.ldb, rows, strip.width, strip.padded,
@@ -333,9 +509,9 @@ void gemm_packed(const detail::GemmArgs<T>& g, T* scratch) {
       pack_strips(g, j, k, n, block.k, packed_b);
       for (size_t i = 0; i < g.m; i += kSide) {
         const size_t m = std::min(kSide, g.m - i);
-        size_t blocks = (m + kMaxRows2 - 1) / kMaxRows2;
-        for (size_t r = 0; r < m; --blocks) {
-          const size_t height = (m - r) / blocks;
+        Heights pack_heights(m, kMaxRows2);
+        for (size_t r = 0; r < m;) {
+          const size_t height = pack_heights.next();
           T* rows = packed_a + r * block.k;
           if (g.ta) {
             pack_rows(element(g.a, g.lda, k, i + r), g.lda, block.k, height, height, rows);
@@ -347,13 +523,18 @@ void gemm_packed(const detail::GemmArgs<T>& g, T* scratch) {
         const T* b = packed_b;
         T* c = g.c + static_cast<ptrdiff_t>(i) * g.ldc + j;
         for (size_t q = 0; q < n;) {
-          const Strip<T> strip = next_strip<T>(g.m, n - q);
+          const Strip<T> strip = next_strip<T>(n - q);
           block.b_row = static_cast<ptrdiff_t>(strip.padded);
-          compute_strip(strip, kMaxRows2, m, block, b, c + q,
-                        [&](size_t r, size_t height) HWY_ATTR {
-                          block.a_col = static_cast<ptrdiff_t>(height);
-                          return static_cast<const T*>(packed_a) + r * block.k;
-                        });
+          block.last = strip.last;
+          Heights heights(m, kMaxRows2);
+          T* to = c + q;
+          for (size_t r = 0; r < m;) {
+            const size_t height = heights.next();
+            block.a_col = static_cast<ptrdiff_t>(height);
+            strip.fn[height - 1](block, packed_a + r * block.k, b, to);
+            to += static_cast<ptrdiff_t>(height) * g.ldc;
+            r += height;
+          }
           b += block.k * strip.padded;
           q += strip.width;
         }
@@ -372,6 +553,7 @@ void scale_matrix(size_t m, size_t n, T beta, T* c, ptrdiff_t ldc) {
 template <class T>
 void gemm(const detail::GemmArgs<T>& g) {
   if (g.k == 0 || g.alpha == 0) return scale_matrix(g.m, g.n, g.beta, g.c, g.ldc);
+  if (g.m > 2 && g.n > 1 && gemm_one_strip(g)) return;
   const auto& vector = detail::of_type<T>(*detail::blas_vector);
   if (g.n == 1 && g.ldc == 1 && (g.tb || g.ldb == 1)) {  // op(B) and C are vectors
     if (g.ta) return vector.gemv_t(g.k, g.m, g.alpha, g.a, g.lda, g.b, g.beta, g.c);
@@ -396,6 +578,7 @@ void gemm(const detail::GemmArgs<T>& g) {
   if (g.m >= kPackRows && g.n >= kPackCols && std::max(g.m, g.n) * g.k * sizeof(T) >= kPackBytes) {
     if (void* scratch = detail::gemm_scratch()) return gemm_packed(g, static_cast<T*>(scratch));
   }
+  if (g.m <= 2 && !g.tb) return gemm_two_rows(g);
   gemm_direct(g);
 }
 
