@@ -19,14 +19,7 @@ namespace {
 // A block of C is computed in registers: kRows rows of kVectors vectors, of which the last may be
 // partial. A is read one value at a time, wherever it lies; B a row of the block at a time.
 template <class T>
-struct Block {
-  size_t k;
-  ptrdiff_t a_row, a_col;  // strides of op(A)
-  ptrdiff_t b_row;         // stride of op(B) between its rows
-  T alpha, beta;
-  ptrdiff_t ldc;
-  size_t last;  // lanes of the last vector that exist, where that is partial
-};
+using Block = detail::GemmBlock<T>;
 
 template <class T>
 using MicroFn = void (*)(const Block<T>& g, const T* a, const T* b, T* c);
@@ -185,24 +178,28 @@ HWY_INLINE Strip<T> next_wide_strip(size_t m, size_t cols) {
   return next_strip<T>(cols);
 }
 
-// How rows are cut into blocks: as evenly as can be, none of more than `most`.
+// How rows are cut into blocks: as evenly as can be, none of more than `kMost`.
 class Heights {
  public:
-  Heights(size_t m, size_t most) : height_(m) {
-    if (m <= most) return;
-    const size_t blocks = (m + most - 1) / most;
-    height_ = m / blocks;
-    taller_ = m % blocks;
+  template <size_t kMost>
+  static HWY_INLINE Heights cut(size_t m) {
+    if (m <= kMost) return {m, 0};
+    const size_t blocks = (m + kMost - 1) / kMost;
+    const size_t missing = blocks * kMost - m;
+    if (missing < blocks) return {kMost - 1, blocks - missing};  // spares a division
+    return {m / blocks, m % blocks};
   }
-  size_t next() {
+  HWY_INLINE size_t next() {
     if (taller_ == 0) return height_;
     --taller_;
     return height_ + 1;
   }
 
  private:
+  HWY_INLINE Heights(size_t height, size_t taller) : height_(height), taller_(taller) {}
+
   size_t height_;
-  size_t taller_ = 0;  // blocks left that have a row more
+  size_t taller_;  // blocks left that have a row more
 };
 
 // ---- packing of a strip of op(B): rows of `padded` values, of which `width` exist ----
@@ -342,37 +339,37 @@ void gemm_direct(const detail::GemmArgs<T>& g) {
   constexpr size_t kSpan = 64 << 10;
   constexpr size_t kPackStrips = 4;  // that a packed block of op(A) is used for, to be worth it
   const bool pack_b =
-      g.tb || (g.m >= kFewRows && g.k * static_cast<size_t>(g.ldb) * sizeof(T) >= kSpan);
+      g.tb || (g.m >= kFewRows && g.block.k * static_cast<size_t>(g.ldb()) * sizeof(T) >= kSpan);
   HWY_ALIGN T packed[kPanelSize<T>];
   HWY_ALIGN T packed_a[kPackedHeight * kDepth];
   Block<T> block;
-  block.alpha = g.alpha;
-  block.ldc = g.ldc;
-  size_t parts = g.k <= kDepth ? 1 : (g.k + kDepth - 1) / kDepth;
-  for (size_t k = 0; k < g.k; k += block.k, --parts) {
-    block.k = parts == 1 ? g.k - k : (g.k - k) / parts;
-    block.beta = k == 0 ? g.beta : T{1};
-    const T* a = g.ta ? element(g.a, g.lda, k, 0) : element(g.a, g.lda, 0, k);
+  block.alpha = g.block.alpha;
+  block.ldc = g.block.ldc;
+  size_t parts = g.block.k <= kDepth ? 1 : (g.block.k + kDepth - 1) / kDepth;
+  for (size_t k = 0; k < g.block.k; k += block.k, --parts) {
+    block.k = parts == 1 ? g.block.k - k : (g.block.k - k) / parts;
+    block.beta = k == 0 ? g.block.beta : T{1};
+    const T* a = g.ta ? element(g.a, g.lda(), k, 0) : element(g.a, g.lda(), 0, k);
     const size_t columns = panel_columns<T>(block.k, g.n);
     for (size_t j = 0; j < g.n; j += columns) {
       const size_t n = std::min(columns, g.n - j);
-      const T* b = g.tb ? element(g.b, g.ldb, j, k) : element(g.b, g.ldb, k, j);
-      Panel<T> panel{b, g.ldb, n / kWidth, {}, nullptr, g.ldb};
+      const T* b = g.tb ? element(g.b, g.ldb(), j, k) : element(g.b, g.ldb(), k, j);
+      Panel<T> panel{b, g.ldb(), n / kWidth, {}, nullptr, g.ldb()};
       const size_t done = panel.full * kWidth;
       if (done < n) panel.rest = next_strip<T>(n - done);
-      panel.rest_b = g.tb ? b + static_cast<ptrdiff_t>(done) * g.ldb : b + done;
+      panel.rest_b = g.tb ? b + static_cast<ptrdiff_t>(done) * g.ldb() : b + done;
       T* to = packed;
       const auto pack = [&](const T* from, size_t width, size_t padded) HWY_ATTR {
         if (g.tb) {
-          pack_transposed(from, g.ldb, block.k, width, padded, to);
+          pack_transposed(from, g.ldb(), block.k, width, padded, to);
         } else {
-          pack_rows(from, g.ldb, block.k, width, padded, to);
+          pack_rows(from, g.ldb(), block.k, width, padded, to);
         }
         to += block.k * padded;
       };
       if (pack_b) {
         for (size_t q = 0; q < done; q += kWidth) {
-          pack(g.tb ? b + static_cast<ptrdiff_t>(q) * g.ldb : b + q, kWidth, kWidth);
+          pack(g.tb ? b + static_cast<ptrdiff_t>(q) * g.ldb() : b + q, kWidth, kWidth);
         }
         panel.b = packed;
         panel.b_row = 0;
@@ -383,25 +380,25 @@ void gemm_direct(const detail::GemmArgs<T>& g) {
         panel.rest_b = rest;
         panel.rest_row = static_cast<ptrdiff_t>(panel.rest.padded);
       }
-      const bool pack_a = g.ta && panel.full >= kPackStrips && crowded<T>(g.lda, block.k);
+      const bool pack_a = g.ta && panel.full >= kPackStrips && crowded<T>(g.lda(), block.k);
       const bool one_vector = done == 0 && panel.rest.padded < kWidth;
-      Heights heights(g.m, one_vector ? kMaxRows1 : kMaxRows2);
+      Heights heights = one_vector ? Heights::cut<kMaxRows1>(g.m) : Heights::cut<kMaxRows2>(g.m);
       T* c = g.c + j;
       for (size_t i = 0; i < g.m;) {
         const size_t height = heights.next();
         const T* rows;
         if (pack_a) {
-          pack_block(a + i, g.lda, block.k, height, packed_a);
+          pack_block(a + i, g.lda(), block.k, height, packed_a);
           rows = packed_a;
           block.a_row = 1;
           block.a_col = kPackedHeight;
         } else {
-          block.a_row = g.ta ? 1 : g.lda;
-          block.a_col = g.ta ? g.lda : 1;
+          block.a_row = g.ta ? 1 : g.lda();
+          block.a_col = g.ta ? g.lda() : 1;
           rows = a + static_cast<ptrdiff_t>(i) * block.a_row;
         }
         compute_rows(panel, height, block, rows, c);
-        c += static_cast<ptrdiff_t>(height) * g.ldc;
+        c += static_cast<ptrdiff_t>(height) * g.block.ldc;
         i += height;
       }
     }
@@ -410,50 +407,43 @@ void gemm_direct(const detail::GemmArgs<T>& g) {
 
 // Few columns and nothing to pack: the shortest way to the kernels.
 template <class T>
-HWY_INLINE bool gemm_one_strip(const detail::GemmArgs<T>& g) {
-  constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
-  constexpr ptrdiff_t kClose = 32;  // rows of op(B) do not push each other out of the cache
-  if (g.tb || g.n > 2 * kN || g.k > kDepth || g.ldb > kClose * static_cast<ptrdiff_t>(kN)) {
-    return false;
-  }
+HWY_NOINLINE void gemm_one_strip(detail::GemmArgs<T>& g) {
   const Strip<T> strip = next_strip<T>(g.n);
-  if (strip.partial && !kMaskedMemory<T>) return false;
-  const Block<T> block{g.k,   g.ta ? 1 : g.lda, g.ta ? g.lda : 1, g.ldb, g.alpha, g.beta,
-                       g.ldc, strip.last};
+  g.block.last = strip.last;
   const T* a = g.a;
   T* c = g.c;
-  Heights heights(g.m, strip.padded > kN ? kMaxRows2 : kMaxRows1);
+  const bool two_vectors = strip.padded > kLanes<hn::ScalableTag<T>>;
+  Heights heights = two_vectors ? Heights::cut<kMaxRows2>(g.m) : Heights::cut<kMaxRows1>(g.m);
   for (size_t left = g.m; left != 0;) {
     const size_t height = heights.next();
-    strip.fn[height - 1](block, a, g.b, c);
-    a += static_cast<ptrdiff_t>(height) * block.a_row;
-    c += static_cast<ptrdiff_t>(height) * g.ldc;
+    strip.fn[height - 1](g.block, a, g.b, c);
+    a += static_cast<ptrdiff_t>(height) * g.block.a_row;
+    c += static_cast<ptrdiff_t>(height) * g.block.ldc;
     left -= height;
   }
-  return true;
 }
 
 // One row or two, with B as it lies: nothing is read twice.
 template <class T>
 void gemm_two_rows(const detail::GemmArgs<T>& g) {
   Block<T> block;
-  block.a_row = g.ta ? 1 : g.lda;
-  block.a_col = g.ta ? g.lda : 1;
-  block.b_row = g.ldb;
-  block.alpha = g.alpha;
-  block.ldc = g.ldc;
-  size_t parts = (g.k + kDepth - 1) / kDepth;
-  for (size_t k = 0; k < g.k; k += block.k, --parts) {
-    block.k = (g.k - k) / parts;
-    block.beta = k == 0 ? g.beta : T{1};
-    const T* a = g.ta ? element(g.a, g.lda, k, 0) : element(g.a, g.lda, 0, k);
+  block.a_row = g.ta ? 1 : g.lda();
+  block.a_col = g.ta ? g.lda() : 1;
+  block.b_row = g.ldb();
+  block.alpha = g.block.alpha;
+  block.ldc = g.block.ldc;
+  size_t parts = (g.block.k + kDepth - 1) / kDepth;
+  for (size_t k = 0; k < g.block.k; k += block.k, --parts) {
+    block.k = (g.block.k - k) / parts;
+    block.beta = k == 0 ? g.block.beta : T{1};
+    const T* a = g.ta ? element(g.a, g.lda(), k, 0) : element(g.a, g.lda(), 0, k);
     for (size_t j = 0; j < g.n;) {
       const Strip<T> strip = next_wide_strip<T>(g.m, g.n - j);
-      const T* b = element(g.b, g.ldb, k, j);
+      const T* b = element(g.b, g.ldb(), k, j);
       HWY_ALIGN T packed[kDepth * 2 * kLanes<hn::ScalableTag<T>>];
-      block.b_row = g.ldb;
+      block.b_row = g.ldb();
       if (strip.partial && !kMaskedMemory<T>) {
-        pack_rows(b, g.ldb, block.k, strip.width, strip.padded, packed);
+        pack_rows(b, g.ldb(), block.k, strip.width, strip.padded, packed);
         b = packed;
         block.b_row = static_cast<ptrdiff_t>(strip.padded);
       }
@@ -477,10 +467,10 @@ void pack_strips(const detail::GemmArgs<T>& g, size_t j, size_t k, size_t n, siz
       const Strip<T> strip = next_strip<T>(n - q);
       T* rows_start = strip_start + p * strip.padded;
       if (g.tb) {
-        pack_transposed(element(g.b, g.ldb, j + q, k + p), g.ldb, rows, strip.width, strip.padded,
-                        rows_start);
+        pack_transposed(element(g.b, g.ldb(), j + q, k + p), g.ldb(), rows, strip.width,
+                        strip.padded, rows_start);
       } else {
-        pack_rows(element(g.b, g.ldb, k + p, j + q), g.ldb, rows, strip.width, strip.padded,
+        pack_rows(element(g.b, g.ldb(), k + p, j + q), g.ldb(), rows, strip.width, strip.padded,
                   rows_start);
       }
       strip_start += depth * strip.padded;
@@ -498,41 +488,42 @@ void gemm_packed(const detail::GemmArgs<T>& g, T* scratch) {
   T* const packed_b = scratch + kSide * kDepth;
   Block<T> block;
   block.a_row = 1;
-  block.alpha = g.alpha;
-  block.ldc = g.ldc;
+  block.alpha = g.block.alpha;
+  block.ldc = g.block.ldc;
   for (size_t j = 0; j < g.n; j += kSide) {
     const size_t n = std::min(kSide, g.n - j);
-    size_t parts = (g.k + kDepth - 1) / kDepth;
-    for (size_t k = 0; k < g.k; k += block.k, --parts) {
-      block.k = (g.k - k) / parts;
-      block.beta = k == 0 ? g.beta : T{1};
+    size_t parts = (g.block.k + kDepth - 1) / kDepth;
+    for (size_t k = 0; k < g.block.k; k += block.k, --parts) {
+      block.k = (g.block.k - k) / parts;
+      block.beta = k == 0 ? g.block.beta : T{1};
       pack_strips(g, j, k, n, block.k, packed_b);
       for (size_t i = 0; i < g.m; i += kSide) {
         const size_t m = std::min(kSide, g.m - i);
-        Heights pack_heights(m, kMaxRows2);
+        Heights pack_heights = Heights::cut<kMaxRows2>(m);
         for (size_t r = 0; r < m;) {
           const size_t height = pack_heights.next();
           T* rows = packed_a + r * block.k;
           if (g.ta) {
-            pack_rows(element(g.a, g.lda, k, i + r), g.lda, block.k, height, height, rows);
+            pack_rows(element(g.a, g.lda(), k, i + r), g.lda(), block.k, height, height, rows);
           } else {
-            pack_transposed(element(g.a, g.lda, i + r, k), g.lda, block.k, height, height, rows);
+            pack_transposed(element(g.a, g.lda(), i + r, k), g.lda(), block.k, height, height,
+                            rows);
           }
           r += height;
         }
         const T* b = packed_b;
-        T* c = g.c + static_cast<ptrdiff_t>(i) * g.ldc + j;
+        T* c = g.c + static_cast<ptrdiff_t>(i) * g.block.ldc + j;
         for (size_t q = 0; q < n;) {
           const Strip<T> strip = next_strip<T>(n - q);
           block.b_row = static_cast<ptrdiff_t>(strip.padded);
           block.last = strip.last;
-          Heights heights(m, kMaxRows2);
+          Heights heights = Heights::cut<kMaxRows2>(m);
           T* to = c + q;
           for (size_t r = 0; r < m;) {
             const size_t height = heights.next();
             block.a_col = static_cast<ptrdiff_t>(height);
             strip.fn[height - 1](block, packed_a + r * block.k, b, to);
-            to += static_cast<ptrdiff_t>(height) * g.ldc;
+            to += static_cast<ptrdiff_t>(height) * g.block.ldc;
             r += height;
           }
           b += block.k * strip.padded;
@@ -544,30 +535,34 @@ void gemm_packed(const detail::GemmArgs<T>& g, T* scratch) {
 }
 
 template <class T>
-void scale_matrix(size_t m, size_t n, T beta, T* c, ptrdiff_t ldc) {
-  for (size_t i = 0; i < m; ++i, c += ldc) {
-    for (size_t j = 0; j < n; ++j) c[j] = beta == 0 ? T{0} : beta * c[j];
+HWY_NOINLINE void scale_matrix(const detail::GemmArgs<T>& g) {
+  const T beta = g.block.beta;
+  T* c = g.c;
+  for (size_t i = 0; i < g.m; ++i, c += g.block.ldc) {
+    for (size_t j = 0; j < g.n; ++j) c[j] = beta == 0 ? T{0} : beta * c[j];
   }
 }
 
 template <class T>
-void gemm(const detail::GemmArgs<T>& g) {
-  if (g.k == 0 || g.alpha == 0) return scale_matrix(g.m, g.n, g.beta, g.c, g.ldc);
-  if (g.m > 2 && g.n > 1 && gemm_one_strip(g)) return;
+HWY_NOINLINE void gemm_general(const detail::GemmArgs<T>& g) {
   const auto& vector = detail::of_type<T>(*detail::blas_vector);
-  if (g.n == 1 && g.ldc == 1 && (g.tb || g.ldb == 1)) {  // op(B) and C are vectors
-    if (g.ta) return vector.gemv_t(g.k, g.m, g.alpha, g.a, g.lda, g.b, g.beta, g.c);
-    return vector.gemv_n(g.m, g.k, g.alpha, g.a, g.lda, g.b, g.beta, g.c);
+  const size_t k = g.block.k;
+  const T alpha = g.block.alpha;
+  const T beta = g.block.beta;
+  const ptrdiff_t ldc = g.block.ldc;
+  if (g.n == 1 && ldc == 1 && (g.tb || g.ldb() == 1)) {  // op(B) and C are vectors
+    if (g.ta) return vector.gemv_t(k, g.m, alpha, g.a, g.lda(), g.b, beta, g.c);
+    return vector.gemv_n(g.m, k, alpha, g.a, g.lda(), g.b, beta, g.c);
   }
-  if (g.m == 1 && !g.tb && (!g.ta || g.lda == 1) &&
-      g.k * g.n * sizeof(T) >= detail::kGemvByRowsBytes) {
-    return vector.gemv_t(g.k, g.n, g.alpha, g.b, g.ldb, g.a, g.beta, g.c);
+  if (g.m == 1 && !g.tb && (!g.ta || g.lda() == 1) &&
+      k * g.n * sizeof(T) >= detail::kGemvByRowsBytes) {
+    return vector.gemv_t(k, g.n, alpha, g.b, g.ldb(), g.a, beta, g.c);
   }
   constexpr size_t kFewRows = 4;
   if (g.tb && !g.ta && g.m <= kFewRows) {  // rows of B as they lie make dot products
     for (size_t i = 0; i < g.m; ++i) {
       const auto row = static_cast<ptrdiff_t>(i);
-      vector.gemv_n(g.n, g.k, g.alpha, g.b, g.ldb, g.a + row * g.lda, g.beta, g.c + row * g.ldc);
+      vector.gemv_n(g.n, k, alpha, g.b, g.ldb(), g.a + row * g.lda(), beta, g.c + row * ldc);
     }
     return;
   }
@@ -575,11 +570,27 @@ void gemm(const detail::GemmArgs<T>& g) {
   constexpr size_t kPackRows = 32;
   constexpr size_t kPackCols = 256;
   constexpr size_t kPackBytes = size_t{1} << 20;
-  if (g.m >= kPackRows && g.n >= kPackCols && std::max(g.m, g.n) * g.k * sizeof(T) >= kPackBytes) {
+  if (g.m >= kPackRows && g.n >= kPackCols && std::max(g.m, g.n) * k * sizeof(T) >= kPackBytes) {
     if (void* scratch = detail::gemm_scratch()) return gemm_packed(g, static_cast<T*>(scratch));
   }
   if (g.m <= 2 && !g.tb) return gemm_two_rows(g);
   gemm_direct(g);
+}
+
+// The common small products first: what comes before the kernel is as long as the kernel for them.
+template <class T>
+void gemm(detail::GemmArgs<T>& g) {
+  using D = hn::ScalableTag<T>;
+  constexpr size_t kN = kLanes<D>;
+  constexpr ptrdiff_t kClose = 32 * kN;  // rows of op(B) do not push each other out of the cache
+  if (g.block.k == 0 || g.block.alpha == 0) return scale_matrix(g);
+  if (!g.tb && g.n <= 2 * kN && g.m > 2 && g.n > 1 && g.block.k <= kDepth && g.ldb() <= kClose) {
+    if (g.n == kN && g.m <= kMaxRows1) {
+      return kMicros<D, 1, false, kMaxRows1>[g.m - 1](g.block, g.a, g.b, g.c);
+    }
+    if (kMaskedMemory<T> || g.n % kN == 0) return gemm_one_strip(g);
+  }
+  gemm_general(g);
 }
 
 constexpr detail::GemmTables kTables{gemm<float>, gemm<double>};
