@@ -454,6 +454,42 @@ void gemm_two_rows(const detail::GemmArgs<T>& g) {
   }
 }
 
+// A sum of a few outer products, which costs no more than the passes over C: row by row.
+template <size_t kTerms, class T>
+HWY_NOINLINE void gemm_few_terms(const detail::GemmArgs<T>& g) {
+  const Block<T>& block = g.block;
+  const T* a = g.a;
+  const T* const b = g.b;
+  const ptrdiff_t b_row = block.b_row;
+  const T beta = block.beta;
+  T* c = g.c;
+  for (size_t i = 0; i < g.m; ++i, a += block.a_row, c += block.ldc) {
+    T weight[kTerms];
+    HWY_UNROLL(8)
+    for (size_t p = 0; p < kTerms; ++p) {
+      weight[p] = block.alpha * a[static_cast<ptrdiff_t>(p) * block.a_col];
+    }
+    const auto add_to = [=](auto d, auto s, size_t j) HWY_ATTR {
+      HWY_UNROLL(8)
+      for (size_t p = 0; p < kTerms; ++p) {
+        const T* row = b + static_cast<ptrdiff_t>(p) * b_row;
+        s = hn::MulAdd(hn::Set(d, weight[p]), hn::LoadU(d, row + j), s);
+      }
+      return s;
+    };
+    const hn::ScalableTag<T> d;
+    if (beta == 1) {
+      map(d, g.n, c, [=](auto t, size_t j) HWY_ATTR { return add_to(t, hn::LoadU(t, c + j), j); });
+    } else if (beta == 0) {
+      map(d, g.n, c, [=](auto t, size_t j) HWY_ATTR { return add_to(t, hn::Zero(t), j); });
+    } else {
+      map(d, g.n, c, [=](auto t, size_t j) HWY_ATTR {
+        return add_to(t, hn::Mul(hn::Set(t, beta), hn::LoadU(t, c + j)), j);
+      });
+    }
+  }
+}
+
 // The columns j to j + n of op(B), rows k to k + depth, as strips one after the other.
 template <class T>
 void pack_strips(const detail::GemmArgs<T>& g, size_t j, size_t k, size_t n, size_t depth, T* to) {
@@ -557,6 +593,13 @@ HWY_NOINLINE void gemm_general(const detail::GemmArgs<T>& g) {
   if (g.m == 1 && !g.tb && (!g.ta || g.lda() == 1) &&
       k * g.n * sizeof(T) >= detail::kGemvByRowsBytes) {
     return vector.gemv_t(k, g.n, alpha, g.b, g.ldb(), g.a, beta, g.c);
+  }
+  constexpr size_t kLongRows = 4 * kLanes<hn::ScalableTag<T>>;
+  if (k <= 4 && (!g.tb || g.ldb() == 1) && g.n >= kLongRows) {
+    if (k == 1) return gemm_few_terms<1>(g);
+    if (!g.tb && k == 2) return gemm_few_terms<2>(g);
+    if (!g.tb && k == 3) return gemm_few_terms<3>(g);
+    if (!g.tb && k == 4) return gemm_few_terms<4>(g);
   }
   constexpr size_t kFewRows = 4;
   if (g.tb && !g.ta && g.m <= kFewRows) {  // rows of B as they lie make dot products
