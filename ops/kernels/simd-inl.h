@@ -70,24 +70,36 @@ HWY_INLINE void store_n(hn::Vec<D> v, D d, T* p, size_t n) {
 // out[i] = f(d, i) for i < n, where f(d, i) computes the Lanes(d) elements from i on, of T or of
 // another type as many lanes wide. No scalar tail: the last vector overlaps the one before it, and
 // is computed before anything is stored so that `out` may be one of f's inputs (the same start, not
-// a shifted one). Rows shorter than a vector go to vectors half as long.
-template <size_t kUnroll = 2, class D, class F, typename T>
+// a shifted one). Rows shorter than a vector go to vectors half as long. kVectors are computed in a
+// turn: by default many, for an f so short that counting would cost more.
+template <size_t kVectors = 0, class D, class F, typename T>
 HWY_INLINE void map(D d, size_t n, T* out, const F& f) {
   const hn::Rebind<T, D> to;
   constexpr size_t kN = kLanes<D>;
+  constexpr size_t kUnroll = kVectors != 0 ? kVectors : kN * sizeof(hn::TFromD<D>) < 64 ? 8 : 4;
   if constexpr (kN == 1) {
     for (size_t i = 0; i < n; ++i) hn::StoreU(f(d, i), to, out + i);
-  } else if (n >= kN) {
-    const auto tail = f(d, n - kN);
+  } else if (HWY_LIKELY(n >= kN)) {
     size_t i = 0;
-    if constexpr (kUnroll == 2) {
-      for (; i + 2 * kN < n; i += 2 * kN) {
-        const auto v0 = f(d, i);
-        const auto v1 = f(d, i + kN);
-        hn::StoreU(v0, to, out + i);
-        hn::StoreU(v1, to, out + i + kN);
-      }
+    if constexpr (kUnroll > 1) {
+      constexpr size_t kTurn = kUnroll * kN;
+      const auto turn = [&](size_t at) HWY_ATTR {
+        HWY_UNROLL(8)
+        for (size_t u = 0; u < kUnroll; ++u) hn::StoreU(f(d, at + u * kN), to, out + at + u * kN);
+      };
+      for (; i + kTurn <= n; i += kTurn) turn(i);
+      if (i == n) return;
     }
+    if (n % kN == 0) {
+      for (; i < n; i += kN) hn::StoreU(f(d, i), to, out + i);
+      return;
+    }
+    // What the last vector has in common with those before is not to be read once it is stored.
+    if (n - i < kN) {
+      map<1>(Shorter<D>(), n - i, out + i, [&](auto t, size_t j) HWY_ATTR { return f(t, i + j); });
+      return;
+    }
+    const auto tail = f(d, n - kN);
     for (; i + kN < n; i += kN) hn::StoreU(f(d, i), to, out + i);
     hn::StoreU(tail, to, out + n - kN);
   } else {
