@@ -47,39 +47,59 @@ HWY_INLINE hn::Vec<D> load_n(D d, const T* p, size_t n) {
   }
 }
 
-// Stores the first n lanes of v; n < Lanes(d).
+// Stores the first n lanes of v; n < Lanes(d). AVX2 has a masked store too, but AMD's take a dozen
+// cycles over it, so that halves, quarters and so on are quicker.
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void store_n(hn::Vec<D> v, D d, T* p, size_t n) {
-  if constexpr (kMaskedMemory<T>) {
+  if constexpr (kMaskedMemory<T> && HWY_TARGET != HWY_AVX2) {
     hn::BlendedStore(v, hn::FirstN(d, n), d, p);
-  } else {
-    HWY_ALIGN T lanes[kLanes<D>];
-    hn::Store(v, d, lanes);
-    for (size_t i = 0; i < n; ++i) p[i] = lanes[i];
+  } else if constexpr (kLanes<D> > 1) {
+#if HWY_TARGET != HWY_SCALAR
+    constexpr size_t kHalf = kLanes<D> / 2;
+    const hn::Half<D> half;
+    if (n >= kHalf) {
+      hn::StoreU(hn::LowerHalf(half, v), half, p);
+      store_n(hn::UpperHalf(half, v), half, p + kHalf, n - kHalf);
+    } else {
+      store_n(hn::LowerHalf(half, v), half, p, n);
+    }
+#endif
   }
 }
 
 // out[i] = f(d, i) for i < n, where f(d, i) computes the Lanes(d) elements from i on, of T or of
 // another type as many lanes wide. No scalar tail: the last vector overlaps the one before it, and
 // is computed before anything is stored so that `out` may be one of f's inputs (the same start, not
-// a shifted one). Rows shorter than a vector go to vectors half as long.
-template <size_t kUnroll = 2, class D, class F, typename T>
+// a shifted one). Rows shorter than a vector go to vectors half as long. kVectors are computed in a
+// turn: by default many, for an f so short that counting would cost more.
+template <size_t kVectors = 0, class D, class F, typename T>
 HWY_INLINE void map(D d, size_t n, T* out, const F& f) {
   const hn::Rebind<T, D> to;
   constexpr size_t kN = kLanes<D>;
+  constexpr size_t kUnroll = kVectors != 0 ? kVectors : kN * sizeof(hn::TFromD<D>) < 64 ? 8 : 4;
   if constexpr (kN == 1) {
     for (size_t i = 0; i < n; ++i) hn::StoreU(f(d, i), to, out + i);
-  } else if (n >= kN) {
-    const auto tail = f(d, n - kN);
+  } else if (HWY_LIKELY(n >= kN)) {
     size_t i = 0;
-    if constexpr (kUnroll == 2) {
-      for (; i + 2 * kN < n; i += 2 * kN) {
-        const auto v0 = f(d, i);
-        const auto v1 = f(d, i + kN);
-        hn::StoreU(v0, to, out + i);
-        hn::StoreU(v1, to, out + i + kN);
-      }
+    if constexpr (kUnroll > 1) {
+      constexpr size_t kTurn = kUnroll * kN;
+      const auto turn = [&](size_t at) HWY_ATTR {
+        HWY_UNROLL(8)
+        for (size_t u = 0; u < kUnroll; ++u) hn::StoreU(f(d, at + u * kN), to, out + at + u * kN);
+      };
+      for (; i + kTurn <= n; i += kTurn) turn(i);
+      if (i == n) return;
     }
+    if (n % kN == 0) {
+      for (; i < n; i += kN) hn::StoreU(f(d, i), to, out + i);
+      return;
+    }
+    // What the last vector has in common with those before is not to be read once it is stored.
+    if (n - i < kN) {
+      map<1>(Shorter<D>(), n - i, out + i, [&](auto t, size_t j) HWY_ATTR { return f(t, i + j); });
+      return;
+    }
+    const auto tail = f(d, n - kN);
     for (; i + kN < n; i += kN) hn::StoreU(f(d, i), to, out + i);
     hn::StoreU(tail, to, out + n - kN);
   } else {

@@ -12,7 +12,7 @@
 #include "hwy/foreach_target.h"
 // foreach_target comes first: it includes this file once for each target.
 #include "ebb/ops/kernels/simd-inl.h"
-#include "hwy/contrib/math/math-inl.h"
+#include "ebb/ops/kernels/unary_math-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,14 +28,14 @@ struct AddLanes {
     return hn::Add(a, b);
   }
 };
-// NaN if either is.
 struct MaxLanes {
   template <class V>
   HWY_INLINE V operator()(V a, V b) const {
-    return hn::IfThenElse(hn::Or(hn::Gt(a, b), hn::IsNaN(a)), a, b);
+    return hn::Max(a, b);
   }
 };
 
+// The largest element. Of rows with NaN, anything: the sum of exponentials tells of NaN.
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE T max_of(D d, const T* x, size_t n) {
   constexpr size_t kN = kLanes<D>;
@@ -69,12 +69,12 @@ HWY_INLINE T sum_exp(D d, const T* x, T max, T* out, size_t n) {
     const size_t end = n - i > kBlock ? i + kBlock : n;
     auto s = hn::Zero(d);
     for (; i + kN <= end; i += kN) {
-      const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, x + i), shift));
+      const auto e = vec::exp(d, hn::Sub(hn::LoadU(d, x + i), shift));
       if constexpr (kStore) hn::StoreU(e, d, out + i);
       s = hn::Add(s, e);
     }
     if (i < end) {
-      const auto e = hn::Exp(d, hn::Sub(load_n(d, x + i, end - i), shift));
+      const auto e = vec::exp(d, hn::Sub(load_n(d, x + i, end - i), shift));
       if constexpr (kStore) store_n(e, d, out + i, end - i);
       s = hn::Add(s, hn::IfThenElseZero(hn::FirstN(d, end - i), e));
       i = end;
@@ -132,8 +132,8 @@ template <class T>
 T logsumexp(const T* x, size_t n) {
   const hn::ScalableTag<T> d;
   const T max = max_of(d, x, n);
-  if (!std::isfinite(max)) return max;
-  return max + std::log(sum_exp<false>(d, x, max, static_cast<T*>(nullptr), n));
+  const T shift = std::isfinite(max) ? max : T{0};
+  return shift + std::log(sum_exp<false>(d, x, shift, static_cast<T*>(nullptr), n));
 }
 
 template <class T>
@@ -148,9 +148,7 @@ template <class T>
 void log_softmax_backward(const T* y, const T* g, T* out, size_t n) {
   const T s = sum(g, n);
   map<1>(hn::ScalableTag<T>(), n, out, [=](auto d, size_t i) HWY_ATTR {
-    const auto v = hn::LoadU(d, y + i);
-    // Highway's Exp(NaN) is 0.
-    const auto e = hn::IfThenElse(hn::IsNaN(v), v, hn::Exp(d, v));
+    const auto e = vec::exp(d, hn::LoadU(d, y + i));
     return hn::NegMulAdd(e, hn::Set(d, s), hn::LoadU(d, g + i));
   });
 }

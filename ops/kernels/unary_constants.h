@@ -22,9 +22,11 @@ struct MathConstants<float> {
   static constexpr float kDenormalScale = 0x1p24f;
   static constexpr float kDenormalExponent = 24;
 
-  // e^x is 0 below kExpLow, infinite above kExpHigh. kExpm1Low: e^x - 1 is -1 below.
+  // e^x is 0 below kExpLow, infinite above kExpHigh, a normal number within +-kExpNormal.
+  // kExpm1Low: e^x - 1 is -1 below.
   static constexpr float kExpLow = -104.5f;
   static constexpr float kExpHigh = 88.73f;
+  static constexpr float kExpNormal = 87;
   static constexpr float kExpm1Low = -18;
   static constexpr float kLn2High = 0.693359375f;  // few bits: exact times an exponent
   static constexpr float kLn2Low = -2.12194440e-4f;
@@ -36,10 +38,7 @@ struct MathConstants<float> {
   static constexpr float kLog[] = {
       0.3333321511745453f,  -0.24999797344207764f, 0.20010405778884888f, -0.16680486500263214f,
       0.14005868136882782f, -0.12184260785579681f, 0.13984444737434387f, -0.1289169192314148f};
-  // (tanh(x) - x) / x^3 in x^2 for |x| <= 0.625.
-  static constexpr float kTanh[] = {-0.3333328068256378f, 0.13331405818462372f,
-                                    -0.05373651534318924f, 0.020628217607736588f,
-                                    -0.005692466162145138f};
+  static constexpr float kTanhOne = 9.5f;  // tanh is 1 from here on
   // erf(x) / x - 1 in x^2 for |x| <= kErfSplit.
   static constexpr float kErfSplit = 1.125f;
   static constexpr float kErf[] = {
@@ -81,6 +80,7 @@ struct MathConstants<double> {
 
   static constexpr double kExpLow = -746;
   static constexpr double kExpHigh = 709.79;
+  static constexpr double kExpNormal = 708;
   static constexpr double kExpm1Low = -40;
   static constexpr double kLn2High = 0.6931471803691238;
   static constexpr double kLn2Low = 1.9082149292705877e-10;
@@ -100,10 +100,7 @@ struct MathConstants<double> {
   static constexpr double kLog[] = {0.6666666666666737,  0.3999999999939293,  0.2857142874768038,
                                     0.22222197986788475, 0.18183596903803595, 0.15313166361054645,
                                     0.1480527798950889};
-  static constexpr double kTanh[] = {
-      -0.3333333333333284,    0.133333333332597,     -0.05396825393016346,   0.021869487550963043,
-      -0.008863220675382958,  0.003591986548284696,  -0.0014549454584747961, 0.0005862727432491088,
-      -0.0002284758727899843, 7.704406534004055e-05, -1.602355153313591e-05};
+  static constexpr double kTanhOne = 20;
   static constexpr double kErfSplit = 1;
   static constexpr double kErf[] = {
       0.12837916709551256,     -0.37612638903183526,    0.11283791670944386,

@@ -132,6 +132,13 @@ HWY_INLINE V apply(D d, Scaled<V> s) {
   return Mul(Mul(s.p, first), second);
 }
 
+// p 2^k where that is a normal number, and p too.
+template <class D, class V>
+HWY_INLINE V apply_normal(D d, Scaled<V> s) {
+  const DU<D> du;
+  return BitCast(d, Add(BitCast(du, s.p), ShiftLeft<C<D>::kMantissaBits>(BitCast(du, s.k))));
+}
+
 // x = k ln(2) + r + r_low, |r| <= ln(2) / 2, as Cody and Waite: r is exact. k as in Scaled.
 template <class V>
 struct ReducedExp {
@@ -162,13 +169,20 @@ HWY_INLINE Scaled<V> exp_scaled(D d, V x, V low) {
 // e^x for x <= 0.
 template <class D, class V>
 HWY_INLINE V exp_negative(D d, V x) {
-  return IfThenZeroElse(Lt(x, Set(d, C<D>::kExpLow)), apply(d, exp_scaled(d, x, Zero(d))));
+  const Scaled<V> e = exp_scaled(d, x, Zero(d));
+  if (HWY_LIKELY(hn::AllTrue(d, Gt(x, Set(d, -C<D>::kExpNormal))))) return apply_normal(d, e);
+  return IfThenZeroElse(Lt(x, Set(d, C<D>::kExpLow)), apply(d, e));
 }
 
 // e^x 2^kExtra, kExtra in {-1, 0}; rounded once.
 template <int kExtra = 0, class D, class V>
 HWY_INLINE V exp(D d, V x) {
-  const V y = apply<kExtra>(d, exp_scaled(d, x, Zero(d)));
+  const Scaled<V> e = exp_scaled(d, x, Zero(d));
+  if constexpr (kExtra == 0) {
+    const auto normal = Lt(hn::Abs(x), Set(d, C<D>::kExpNormal));
+    if (HWY_LIKELY(hn::AllTrue(d, normal))) return apply_normal(d, e);
+  }
+  const V y = apply<kExtra>(d, e);
   const V high = Set(d, C<D>::kExpHigh - kExtra);
   return IfThenZeroElse(Lt(x, Set(d, C<D>::kExpLow)), IfThenElse(Gt(x, high), infinity(d), y));
 }
@@ -340,16 +354,28 @@ HWY_INLINE V sigmoid(D d, V x) {
   return NegMulAdd(t, Div(w, Add(one, w)), t);
 }
 
+// From t = e^(2 |x|) - 1: t / (t + 2), which is t/2 - (t/2) t / (t + 2) and 1 - 2 / (t + 2). Both
+// make little of the quotient's error, the one for small t, the other for large.
 template <class D, class V>
 HWY_INLINE V tanh(D d, V x) {
   using T = hn::TFromD<D>;
+  using U = hn::TFromD<DU<D>>;
+  const DU<D> du;
   const V one = Set(d, 1);
-  const V a = hn::Abs(x);
-  const V w = exp_negative(d, Mul(a, Set(d, -2)));
-  const V large = Sub(one, Div(Add(w, w), Add(one, w)));
-  const V a2 = Mul(a, a);
-  const V small = MulAdd(Mul(a2, a), polynomial(d, a2, C<D>::kTanh), a);
-  return with_sign(d, IfThenElse(Lt(a, Set(d, T(0.625))), small, large), x);
+  const V two = Set(d, 2);
+  const V most = Set(d, C<D>::kTanhOne);
+  const V abs = hn::Abs(x);
+  const V a = IfThenElse(Gt(abs, most), most, abs);  // a NaN stays
+  const ReducedExp<V> e = reduce_exp(d, Add(a, a), Zero(d));
+  const V r = Add(e.r, e.r_low);
+  const V p = Add(e.r, expm1_tail(d, r, e.r_low));
+  constexpr U kBits = std::bit_cast<U>(T{1});
+  const V scale = BitCast(d, Add(ShiftLeft<C<D>::kMantissaBits>(BitCast(du, e.k)), Set(du, kBits)));
+  const V t = MulAdd(scale, p, Sub(scale, one));
+  const V half = Mul(t, Set(d, T(0.5)));
+  const V factor = hn::Min(half, one);  // half or 1, as t < 2 or not; the other minimum t or 2
+  const V quotient = Div(hn::Min(t, two), Add(t, two));
+  return with_sign(d, NegMulAdd(factor, quotient, factor), x);
 }
 
 // ---- the Gaussian and its integral --------------------------------------------------------------
