@@ -40,7 +40,9 @@ struct AttentionAttrs {
 enum Role { kQuery, kKey, kValue };
 
 // The input that holds it, and which part of that input's last axis.
-int input_of(const AttentionAttrs& a, Role r) { return std::min<int>(r, a.parts - 1); }
+int input_of(const AttentionAttrs& a, Role r) {
+  return static_cast<int>(std::min(static_cast<unsigned>(r), static_cast<unsigned>(a.parts) - 1));
+}
 int position_of(const AttentionAttrs& a, Role r) { return r - input_of(a, r); }
 int parts_of_input(const AttentionAttrs& a, int input) {
   return input == a.parts - 1 ? 4 - a.parts : 1;
@@ -317,12 +319,18 @@ struct Attention {
     if (a.dropout > 0) out.push_back({dtype, p});
     return out;
   }
-  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+  static Cost cost(const Attrs& a, Span<const Meta> in, Span<const Meta> out) {
+    const auto sizes = [&](Role r) -> const Shape& {
+      return in[static_cast<size_t>(input_of(a, r))].shape;
+    };
+    const Shape& y = out[0].shape;
+    const auto heads = static_cast<double>(std::max<int64_t>(a.heads, 1));
+    const auto width = static_cast<double>(width_of(a, 0, size_at(sizes(kQuery), 1)));
+    double weights = heads * static_cast<double>(size_at(sizes(kKey), 2));
+    for (int i = 0; i + 1 < y.rank(); ++i) weights *= static_cast<double>(y[i]);
     Cost c = detail::default_cost(in, out);
-    const auto keys = static_cast<double>(size_at(out[1].shape, 1));
-    // Both products, of equal widths as a rule, and the softmax.
-    c.multiply_adds = 2 * keys * static_cast<double>(out[0].shape.numel()) +
-                      4 * static_cast<double>(out[1].shape.numel());
+    // Both products, and the softmax.
+    c.multiply_adds = weights * (width + static_cast<double>(size_at(y, 1)) / heads + 4);
     return c;
   }
 
