@@ -32,7 +32,7 @@ struct Matrix {
   }
   double& operator()(int64_t i, int64_t j) { return v[static_cast<size_t>(i * cols + j)]; }
   double operator()(int64_t i, int64_t j) const { return v[static_cast<size_t>(i * cols + j)]; }
-  Tensor tensor() const { return testing::tensor({rows, cols}, v); }
+  Tensor tensor() const { return ebb::Tensor(Array::of<double>({rows, cols}, v)); }
 
   int64_t rows, cols;
   std::vector<double> v;
