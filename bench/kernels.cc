@@ -296,9 +296,7 @@ void product(Bench& bench, const std::string& name, bool ta, bool tb, int64_t m,
   const int64_t ldb = tb ? k : n;
   bench.compute(
       name, static_cast<double>(m * n * k),
-      [&] {
-        kernels::gemm(ta, tb, m, n, k, 1.f, a.data(), lda, b.data(), ldb, beta, c.data(), n);
-      },
+      [&] { kernels::gemm(ta, tb, m, n, k, 1.f, a.data(), lda, b.data(), ldb, beta, c.data(), n); },
       [&] {
         cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
                     static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), 1.f, a.data(),

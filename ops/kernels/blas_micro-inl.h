@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// The innermost loops of matrix products; compiled once for each instruction set, so the include
+// guard toggles instead of staying set.
+#if defined(EBB_OPS_KERNELS_BLAS_MICRO_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef EBB_OPS_KERNELS_BLAS_MICRO_INL_H_
+#undef EBB_OPS_KERNELS_BLAS_MICRO_INL_H_
+#else
+#define EBB_OPS_KERNELS_BLAS_MICRO_INL_H_
+#endif
+
+#include <array>
+#include <utility>
+
+#include "ebb/ops/kernels/blas.h"
+#include "ebb/ops/kernels/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ebb::kernels::HWY_NAMESPACE {
+namespace {
+
+// A block of C is computed in registers: kRows rows of kVectors vectors, of which the last may be
+// partial. A is read one value at a time, wherever it lies; B a row of the block at a time.
+template <class T>
+using Block = detail::GemmBlock<T>;
+
+template <class T>
+using MicroFn = void (*)(const Block<T>& g, const T* a, const T* b, T* c);
+
+// Few accumulators would wait for each other's latency, so k is then split into chains.
+template <size_t kRows, size_t kVectors>
+inline constexpr size_t kChains = kRows* kVectors >= 6   ? 1
+                                  : kRows* kVectors >= 3 ? 2
+                                                         : 4;
+
+template <class D, size_t kRows, size_t kVectors, bool kPartial, typename T = hn::TFromD<D>>
+HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
+  using V = hn::Vec<D>;
+  constexpr size_t kN = kLanes<D>;
+  constexpr size_t kC = kChains<kRows, kVectors>;
+  constexpr bool kMaskB = kPartial && kMaskedMemory<T>;
+  const D d;
+  const size_t k = g.k;
+  const ptrdiff_t ldc = g.ldc;
+  const auto mask = hn::FirstN(d, kPartial ? g.last : kN);
+  V acc[kC][kRows][kVectors];
+  HWY_UNROLL(8)
+  for (size_t s = 0; s < kC; ++s) {
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) acc[s][r][v] = hn::Zero(d);
+    }
+  }
+  const auto step = [&](V(&to)[kRows][kVectors]) HWY_ATTR {
+    V row[kVectors];
+    HWY_UNROLL(8)
+    for (size_t v = 0; v < kVectors; ++v) {
+      row[v] = kMaskB && v + 1 == kVectors ? hn::MaskedLoad(mask, d, b + v * kN)
+                                           : hn::LoadU(d, b + v * kN);
+    }
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      const V x = hn::Set(d, a[static_cast<ptrdiff_t>(r) * g.a_row]);
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) to[r][v] = hn::MulAdd(x, row[v], to[r][v]);
+    }
+    a += g.a_col;
+    b += g.b_row;
+  };
+  size_t p = 0;
+  for (; p + kC <= k; p += kC) {
+    HWY_UNROLL(8)
+    for (size_t s = 0; s < kC; ++s) step(acc[s]);
+  }
+  if constexpr (kC > 1) {
+    for (; p < k; ++p) step(acc[0]);
+  }
+
+  HWY_UNROLL(8)
+  for (size_t s = 1; s < kC; ++s) {
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Add(acc[0][r][v], acc[s][r][v]);
+    }
+  }
+  if (g.alpha != 1) {
+    const V alpha = hn::Set(d, g.alpha);
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Mul(acc[0][r][v], alpha);
+    }
+  }
+  if (g.beta != 0) {
+    const V beta = hn::Set(d, g.beta);
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      const T* from = c + static_cast<ptrdiff_t>(r) * ldc;
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v, from += kN) {
+        const V old = kPartial && v + 1 == kVectors ? load_n(d, from, g.last) : hn::LoadU(d, from);
+        acc[0][r][v] = hn::MulAdd(beta, old, acc[0][r][v]);
+      }
+    }
+  }
+  HWY_UNROLL(8)
+  for (size_t r = 0; r < kRows; ++r, c += ldc) {
+    HWY_UNROLL(8)
+    for (size_t v = 0; v < kVectors; ++v) {
+      if (kPartial && v + 1 == kVectors) {
+        store_n(acc[0][r][v], d, c + v * kN, g.last);
+      } else {
+        hn::StoreU(acc[0][r][v], d, c + v * kN);
+      }
+    }
+  }
+}
+
+#if HWY_TARGET == HWY_AVX3
+constexpr size_t kMaxRows2 = 8;  // rows of a block two vectors wide; 32 registers
+constexpr size_t kMaxRows1 = 8;
+#elif HWY_TARGET == HWY_SCALAR
+constexpr size_t kMaxRows2 = 4;
+constexpr size_t kMaxRows1 = 4;
+#else
+constexpr size_t kMaxRows2 = 6;
+constexpr size_t kMaxRows1 = 8;
+#endif
+
+template <class D, size_t kVectors, bool kPartial, size_t... kRow>
+constexpr auto micros(std::index_sequence<kRow...>) {
+  return std::array<MicroFn<hn::TFromD<D>>, sizeof...(kRow)>{
+      micro<D, kRow + 1, kVectors, kPartial>...};
+}
+// By rows - 1.
+template <class D, size_t kVectors, bool kPartial, size_t kRows>
+inline constexpr auto kMicros = micros<D, kVectors, kPartial>(std::make_index_sequence<kRows>());
+
+}  // namespace
+}  // namespace ebb::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // EBB_OPS_KERNELS_BLAS_MICRO_INL_H_
