@@ -30,7 +30,7 @@ class BorrowedArrays {
   Span<const Array> span() const { return {begin_, size_}; }
 
  private:
-  static constexpr size_t kInline = 6;
+  static constexpr size_t kInline = 8;
   union {
     Array inline_[kInline];
   };
@@ -51,7 +51,7 @@ bool all_alike(Inputs in) {
 }
 
 Metas infer(const OpDef& def, const void* attrs, Inputs in) {
-  absl::InlinedVector<Meta, 4> metas;
+  absl::InlinedVector<Meta, 8, PoolAllocator<Meta>> metas;
   metas.reserve(in.size());
   for (const Tensor* t : in) {
     if (!t->defined() && !def.absent_inputs) {
@@ -320,10 +320,9 @@ Tensor apply_aligned(const OpDef& def, const void* attrs, const Tensor* const* i
 template Tensor apply_aligned<1>(const OpDef&, const void*, const Tensor* const*, Where);
 template Tensor apply_aligned<2>(const OpDef&, const void*, const Tensor* const*, Where);
 
-void apply_all(const OpDef& def, const void* attrs, Inputs in,
-               absl::InlinedVector<Tensor, 2>* result, Where where) {
+void apply_all(const OpDef& def, const void* attrs, Inputs in, Outputs* result, Where where) {
   const Metas metas = infer(def, attrs, in);
-  absl::InlinedVector<Array, 2> out(metas.size());
+  absl::InlinedVector<Array, 4, PoolAllocator<Array>> out(metas.size());
   if (!def.view) {
     for (size_t j = 0; j < metas.size(); ++j) out[j] = Array::empty(metas[j]);
   }

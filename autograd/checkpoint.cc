@@ -241,7 +241,7 @@ std::vector<Tensor> checkpoint(SegmentFunction f, Span<const Tensor> inputs, Whe
   segment->f = std::move(f);
   const auto& tracked = segment->tracked;
   const Checkpoint::Attrs attrs(segment, values);
-  absl::InlinedVector<Tensor, 2> recorded;
+  Outputs recorded;
   apply_all(kOpDef<Checkpoint>, &attrs, in, &recorded, where);
   for (size_t k = 0; k < tracked.size(); ++k) result[tracked[k]] = std::move(recorded[k]);
   return result;

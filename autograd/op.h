@@ -64,7 +64,9 @@ struct OpDoc {
   const char* shapes;
 };
 
-using Metas = absl::InlinedVector<Meta, 2>;
+// Few enough to need no memory of their own, as a rule.
+using Metas = absl::InlinedVector<Meta, 4, detail::PoolAllocator<Meta>>;
+using Outputs = absl::InlinedVector<Tensor, 4, detail::PoolAllocator<Tensor>>;
 using Grads = absl::InlinedVector<Tensor, 4>;
 
 /// Work and memory traffic of a forward pass.
@@ -334,8 +336,8 @@ Tensor apply_aligned(const OpDef& def, const void* attrs, const Tensor* const* i
 extern template Tensor apply_aligned<1>(const OpDef&, const void*, const Tensor* const*, Where);
 extern template Tensor apply_aligned<2>(const OpDef&, const void*, const Tensor* const*, Where);
 /// The same for an op of several outputs.
-void apply_all(const OpDef& def, const void* attrs, Span<const Tensor* const> in,
-               absl::InlinedVector<Tensor, 2>* out, Where where);
+void apply_all(const OpDef& def, const void* attrs, Span<const Tensor* const> in, Outputs* out,
+               Where where);
 
 }  // namespace detail
 
@@ -360,10 +362,9 @@ Tensor apply(At first, const T&... rest) {
 
 /// Calls an op of several outputs.
 template <class Op, class... T>
-absl::InlinedVector<Tensor, 2> apply_multi(const typename Op::Attrs& attrs, At first,
-                                           const T&... rest) {
+Outputs apply_multi(const typename Op::Attrs& attrs, At first, const T&... rest) {
   const Tensor* in[] = {first.tensor, &static_cast<const Tensor&>(rest)...};
-  absl::InlinedVector<Tensor, 2> out;
+  Outputs out;
   detail::apply_all(kOpDef<Op>, &attrs, in, &out, first.where);
   return out;
 }

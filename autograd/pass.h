@@ -445,7 +445,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   }
 
   void play_rule(Node& n, const Saved& saved, uint32_t at) {
-    absl::InlinedVector<Tensor, 2> grads;
+    Outputs grads;
     for (G& g : take_gradients(n, at)) {
       if constexpr (kGraph) {
         grads.push_back(std::move(g));
@@ -474,8 +474,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     return k < slot.others.size() ? &slot.others[k] : nullptr;
   }
 
-  absl::InlinedVector<G, 2> take_gradients(const Node& n, uint32_t at) {
-    absl::InlinedVector<G, 2> all(static_cast<size_t>(n.n_outputs()));
+  absl::InlinedVector<G, 4, PoolAllocator<G>> take_gradients(const Node& n, uint32_t at) {
+    absl::InlinedVector<G, 4, PoolAllocator<G>> all(static_cast<size_t>(n.n_outputs()));
     for (int j = 0; j < n.n_outputs(); ++j) {
       G* g = gradient_of(at, j);
       if (g != nullptr) all[static_cast<size_t>(j)] = std::move(*g);

@@ -287,7 +287,7 @@ void check_op(std::vector<Tensor> inputs, const typename Op::Attrs& attrs = {},
   options.call = [attrs = std::make_shared<const typename Op::Attrs>(attrs)](Span<const Tensor> x) {
     std::vector<const Tensor*> in;
     for (const Tensor& t : x) in.push_back(&t);
-    absl::InlinedVector<Tensor, 2> out;
+    Outputs out;
     ebb::detail::apply_all(kOpDef<Op>, attrs.get(), in, &out, Where::current());
     return out;
   };

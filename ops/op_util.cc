@@ -27,7 +27,7 @@ Tensor unbroadcast(const Saved& s, const Tensor& g, int i) {
 
 void run_rule(Grads (*rule)(const Saved&, const OutGrads&), const Saved& s, const ArrayGrads& g,
               GradSink& sink) {
-  absl::InlinedVector<Tensor, 2> grads;
+  Outputs grads;
   for (int j = 0; j < s.n_outputs(); ++j) grads.push_back(g.has(j) ? Tensor(g[j]) : Tensor());
   const Grads result = rule(s, OutGrads(grads));
   for (size_t i = 0; i < result.size(); ++i) {
