@@ -18,6 +18,7 @@
 #include "ebb/ops/random.h"
 #include "ebb/ops/reduce.h"
 #include "ebb/ops/shape.h"
+#include "ebb/ops/unary.h"
 
 namespace ebb {
 namespace {
@@ -303,7 +304,7 @@ TEST(Attention, AQueryThatSeesNothingGetsZerosAndPassesNoGradient) {
     EXPECT_EQ(y[1].to_vector<double>(), std::vector<double>(4, 0.0));
     EXPECT_EQ(y[2].to_vector<double>(), v[1].to_vector<double>());
     const Tensor inputs[] = {q, k, v};
-    const auto first = grad({{square(y).sum()}}, inputs, {}, {.create_graph = true});
+    const auto first = grad(std::vector<Tensor>{square(y).sum()}, inputs, {.create_graph = true});
     EXPECT_EQ(first[0][1].to_vector<double>(), std::vector<double>(4, 0.0));
     for (const Tensor& g : first) {
       for (const double e : g.to_vector<double>()) EXPECT_TRUE(std::isfinite(e));
