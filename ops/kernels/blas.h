@@ -14,22 +14,31 @@ namespace ebb::kernels {
 
 namespace detail {
 
+// What the innermost kernels read of a product, or of a part of it.
 template <class T>
-struct GemmArgs {
-  bool ta, tb;
-  size_t m, n, k;
-  T alpha;
-  const T* a;
-  ptrdiff_t lda;
-  const T* b;
-  ptrdiff_t ldb;
-  T beta;
-  T* c;
+struct GemmBlock {
+  size_t k;
+  ptrdiff_t a_row, a_col;  // strides of op(A)
+  ptrdiff_t b_row;         // stride of op(B) between its rows; of B's rows in GemmArgs
+  T alpha, beta;
   ptrdiff_t ldc;
+  size_t last;  // lanes of the last vector that exist, where that is partial
 };
 
 template <class T>
-using GemmFn = void (*)(const GemmArgs<T>& g);
+struct GemmArgs {
+  GemmBlock<T> block;  // `last` is for the kernels to set
+  bool ta, tb;
+  size_t m, n;
+  const T* a;
+  const T* b;
+  T* c;
+  ptrdiff_t lda() const { return ta ? block.a_col : block.a_row; }
+  ptrdiff_t ldb() const { return block.b_row; }
+};
+
+template <class T>
+using GemmFn = void (*)(GemmArgs<T>& g);  // g is left in any state
 struct GemmTables {
   GemmFn<float> f32;
   GemmFn<double> f64;
@@ -79,9 +88,16 @@ template <class T>
 void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
   if (m <= 0 || n <= 0) return;
-  const auto product = detail::of_type<T>(*detail::blas_gemm);
-  product({ta, tb, static_cast<size_t>(m), static_cast<size_t>(n), static_cast<size_t>(k), alpha, a,
-           lda, b, ldb, beta, c, ldc});
+  detail::GemmArgs<T> args{
+      {static_cast<size_t>(k), ta ? 1 : lda, ta ? lda : 1, ldb, alpha, beta, ldc, 0},
+      ta,
+      tb,
+      static_cast<size_t>(m),
+      static_cast<size_t>(n),
+      a,
+      b,
+      c};
+  detail::of_type<T> (*detail::blas_gemm)(args);
 }
 
 /// y = alpha * op(A) x + beta * y with A stored as [m,n]: x is [n] and y [m], or the other way

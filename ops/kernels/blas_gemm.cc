@@ -19,14 +19,7 @@ namespace {
 // A block of C is computed in registers: kRows rows of kVectors vectors, of which the last may be
 // partial. A is read one value at a time, wherever it lies; B a row of the block at a time.
 template <class T>
-struct Block {
-  size_t k;
-  ptrdiff_t a_row, a_col;  // strides of op(A)
-  ptrdiff_t b_row;         // stride of op(B) between its rows
-  T alpha, beta;
-  ptrdiff_t ldc;
-  size_t last;  // lanes of the last vector that exist, where that is partial
-};
+using Block = detail::GemmBlock<T>;
 
 template <class T>
 using MicroFn = void (*)(const Block<T>& g, const T* a, const T* b, T* c);
@@ -44,6 +37,8 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
   constexpr size_t kC = kChains<kRows, kVectors>;
   constexpr bool kMaskB = kPartial && kMaskedMemory<T>;
   const D d;
+  const size_t k = g.k;
+  const ptrdiff_t ldc = g.ldc;
   const auto mask = hn::FirstN(d, kPartial ? g.last : kN);
   V acc[kC][kRows][kVectors];
   HWY_UNROLL(8)
@@ -71,30 +66,35 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
     b += g.b_row;
   };
   size_t p = 0;
-  for (; p + kC <= g.k; p += kC) {
+  for (; p + kC <= k; p += kC) {
     HWY_UNROLL(8)
     for (size_t s = 0; s < kC; ++s) step(acc[s]);
   }
   if constexpr (kC > 1) {
-    for (; p < g.k; ++p) step(acc[0]);
+    for (; p < k; ++p) step(acc[0]);
   }
 
-  const V alpha = hn::Set(d, g.alpha);
   HWY_UNROLL(8)
-  for (size_t r = 0; r < kRows; ++r) {
+  for (size_t s = 1; s < kC; ++s) {
     HWY_UNROLL(8)
-    for (size_t v = 0; v < kVectors; ++v) {
-      V& x = acc[0][r][v];
+    for (size_t r = 0; r < kRows; ++r) {
       HWY_UNROLL(8)
-      for (size_t s = 1; s < kC; ++s) x = hn::Add(x, acc[s][r][v]);
-      x = hn::Mul(x, alpha);
+      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Add(acc[0][r][v], acc[s][r][v]);
+    }
+  }
+  if (g.alpha != 1) {
+    const V alpha = hn::Set(d, g.alpha);
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Mul(acc[0][r][v], alpha);
     }
   }
   if (g.beta != 0) {
     const V beta = hn::Set(d, g.beta);
     HWY_UNROLL(8)
     for (size_t r = 0; r < kRows; ++r) {
-      const T* from = c + static_cast<ptrdiff_t>(r) * g.ldc;
+      const T* from = c + static_cast<ptrdiff_t>(r) * ldc;
       HWY_UNROLL(8)
       for (size_t v = 0; v < kVectors; ++v, from += kN) {
         const V old = kPartial && v + 1 == kVectors ? load_n(d, from, g.last) : hn::LoadU(d, from);
@@ -103,7 +103,7 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
     }
   }
   HWY_UNROLL(8)
-  for (size_t r = 0; r < kRows; ++r, c += g.ldc) {
+  for (size_t r = 0; r < kRows; ++r, c += ldc) {
     HWY_UNROLL(8)
     for (size_t v = 0; v < kVectors; ++v) {
       if (kPartial && v + 1 == kVectors) {
@@ -143,40 +143,64 @@ struct Strip {
   size_t last;    // columns in the last vector
   bool partial;
   const MicroFn<T>* fn;
-  size_t max_rows;
 };
 
-// A strip narrower than a vector, with the shortest vector that holds it.
+// A strip at most a vector wide, with the shortest vector that holds it.
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE Strip<T> narrow_strip(D, size_t cols) {
   constexpr size_t kN = kLanes<D>;
   if constexpr (kN * sizeof(T) > 16) {
     if (cols <= kN / 2) return narrow_strip(hn::Half<D>(), cols);
   }
-  return {cols, kN, cols, cols < kN, kMicros<D, 1, true, kMaxRows1>.data(), kMaxRows1};
+  if (cols == kN) return {kN, kN, kN, false, kMicros<D, 1, false, kMaxRows1>.data()};
+  return {cols, kN, cols, true, kMicros<D, 1, true, kMaxRows1>.data()};
 }
 
-// The next strip of the part of C that is left, of m rows. At most two vectors wide from three rows
-// on.
+// The next strip of the columns that are left, at most two vectors wide.
 template <class T>
-HWY_INLINE Strip<T> next_strip(size_t m, size_t cols) {
+HWY_INLINE Strip<T> next_strip(size_t cols) {
+  using D = hn::ScalableTag<T>;
+  constexpr size_t kN = kLanes<D>;
+  if (cols >= 2 * kN) return {2 * kN, 2 * kN, kN, false, kMicros<D, 2, false, kMaxRows2>.data()};
+  if (cols > kN) return {cols, 2 * kN, cols - kN, true, kMicros<D, 2, true, kMaxRows2>.data()};
+  return narrow_strip(D(), cols);
+}
+
+// The same for C of one row or two, whose strips may be wider.
+template <class T>
+HWY_INLINE Strip<T> next_wide_strip(size_t m, size_t cols) {
   using D = hn::ScalableTag<T>;
   constexpr size_t kN = kLanes<D>;
   if (m == 1 && cols >= 8 * kN) {
-    return {8 * kN, 8 * kN, kN, false, kMicros<D, 8, false, 1>.data(), 1};
+    return {8 * kN, 8 * kN, kN, false, kMicros<D, 8, false, 1>.data()};
   }
-  if (m <= 2 && cols >= 4 * kN) {
-    return {4 * kN, 4 * kN, kN, false, kMicros<D, 4, false, 2>.data(), 2};
-  }
-  if (cols >= 2 * kN) {
-    return {2 * kN, 2 * kN, kN, false, kMicros<D, 2, false, kMaxRows2>.data(), kMaxRows2};
-  }
-  if (cols > kN) {
-    return {cols, 2 * kN, cols - kN, true, kMicros<D, 2, true, kMaxRows2>.data(), kMaxRows2};
-  }
-  if (cols == kN) return {kN, kN, kN, false, kMicros<D, 1, false, kMaxRows1>.data(), kMaxRows1};
-  return narrow_strip(D(), cols);
+  if (cols >= 4 * kN) return {4 * kN, 4 * kN, kN, false, kMicros<D, 4, false, 2>.data()};
+  return next_strip<T>(cols);
 }
+
+// How rows are cut into blocks: as evenly as can be, none of more than `kMost`.
+class Heights {
+ public:
+  template <size_t kMost>
+  static HWY_INLINE Heights cut(size_t m) {
+    if (m <= kMost) return {m, 0};
+    const size_t blocks = (m + kMost - 1) / kMost;
+    const size_t missing = blocks * kMost - m;
+    if (missing < blocks) return {kMost - 1, blocks - missing};  // spares a division
+    return {m / blocks, m % blocks};
+  }
+  HWY_INLINE size_t next() {
+    if (taller_ == 0) return height_;
+    --taller_;
+    return height_ + 1;
+  }
+
+ private:
+  HWY_INLINE Heights(size_t height, size_t taller) : height_(height), taller_(taller) {}
+
+  size_t height_;
+  size_t taller_;  // blocks left that have a row more
+};
 
 // ---- packing of a strip of op(B): rows of `padded` values, of which `width` exist ----
 
@@ -193,18 +217,17 @@ HWY_INLINE void pack_rows(const T* b, ptrdiff_t ldb, size_t k, size_t width, siz
   }
   for (size_t p = 0; p < k; ++p, b += ldb, to += padded) {
     map<1>(d, width, to, [=](auto t, size_t i) HWY_ATTR { return hn::LoadU(t, b + i); });
-    for (size_t j = width; j < padded; ++j) to[j] = 0;
+    std::fill(to + width, to + padded, T{0});
   }
 }
 
 // From B as it is stored, transposed: row j of b is column j of the strip.
 template <class T>
-HWY_INLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
-                                T* to) {
+HWY_NOINLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
+                                  T* to) {
   constexpr size_t kB = kBlockSide<T>;
   const auto out_ld = static_cast<ptrdiff_t>(padded);
-  size_t j = 0;
-  for (; j + kB <= width; j += kB) {
+  const auto columns = [=](size_t j) HWY_ATTR {
     const T* from = b + static_cast<ptrdiff_t>(j) * ldb;
     size_t p = 0;
     for (; p + kB <= k; p += kB) transpose_block(from + p, ldb, to + p * padded + j, out_ld);
@@ -213,6 +236,12 @@ HWY_INLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t widt
         to[p * padded + j + q] = from[static_cast<ptrdiff_t>(q) * ldb + static_cast<ptrdiff_t>(p)];
       }
     }
+  };
+  size_t j = 0;
+  for (; j + kB <= width; j += kB) columns(j);
+  if (j < width && width >= kB) {
+    columns(width - kB);  // some of them once more
+    j = width;
   }
   for (; j < width; ++j) {
     const T* from = b + static_cast<ptrdiff_t>(j) * ldb;
@@ -232,17 +261,72 @@ HWY_INLINE const T* element(const T* matrix, ptrdiff_t ld, size_t row, size_t co
   return matrix + static_cast<ptrdiff_t>(row) * ld + static_cast<ptrdiff_t>(col);
 }
 
-// A strip of C from one of op(B), over m rows cut as evenly as `max_rows` lets them. rows_of(i,
-// height) sets the block's strides of op(A) for the rows i to i + height and returns the first.
-template <class T, class RowsOf>
-HWY_INLINE void compute_strip(const Strip<T>& strip, size_t max_rows, size_t m, Block<T>& block,
-                              const T* b, T* c, const RowsOf& rows_of) {
-  block.last = strip.last;
-  size_t blocks = (m + max_rows - 1) / max_rows;
-  for (size_t i = 0; i < m; --blocks) {
-    const size_t height = (m - i) / blocks;
-    strip.fn[height - 1](block, rows_of(i, height), b, c + static_cast<ptrdiff_t>(i) * block.ldc);
-    i += height;
+// Columns of op(B) as strips: all two vectors wide but the last.
+template <class T>
+struct Panel {
+  const T* b;
+  ptrdiff_t b_row;  // between rows; 0: packed, each strip to its own width
+  size_t full;      // strips two vectors wide
+  Strip<T> rest;    // the one after them; of width 0 if there is none
+  const T* rest_b;
+  ptrdiff_t rest_row;
+};
+
+// `height` rows of C from a panel, with the block's strides of op(A) set.
+template <class T>
+HWY_INLINE void compute_rows(const Panel<T>& panel, size_t height, Block<T>& block, const T* a,
+                             T* c) {
+  using D = hn::ScalableTag<T>;
+  constexpr size_t kWidth = 2 * kLanes<D>;
+  const MicroFn<T> fn = kMicros<D, 2, false, kMaxRows2>[std::min(height, kMaxRows2) - 1];
+  const bool packed = panel.b_row == 0;
+  const size_t step = packed ? block.k * kWidth : kWidth;
+  const T* b = panel.b;
+  block.b_row = packed ? static_cast<ptrdiff_t>(kWidth) : panel.b_row;
+  for (size_t q = 0; q < panel.full; ++q, b += step, c += kWidth) fn(block, a, b, c);
+  if (panel.rest.width == 0) return;
+  block.b_row = panel.rest_row;
+  block.last = panel.rest.last;
+  panel.rest.fn[height - 1](block, a, panel.rest_b, c);
+}
+
+// Elements of op(B) that the L1 cache holds beside a block of op(A).
+template <class T>
+inline constexpr size_t kPanelSize = kDepth * 2 * kLanes<hn::ScalableTag<T>>;
+
+// Columns of op(B), k rows deep, that make a panel: all that are left where they fit.
+template <class T>
+HWY_INLINE size_t panel_columns(size_t k, size_t n) {
+  constexpr size_t kWidth = 2 * kLanes<hn::ScalableTag<T>>;
+  if ((n + kWidth - 1) * k <= kPanelSize<T>) return n;
+  return std::min(n, kPanelSize<T> / k / kWidth * kWidth);
+}
+
+// Whether so many rows of a matrix push each other out of a cache of 8 ways, because their distance
+// is a multiple of a power of two and few sets are left to them.
+template <class T>
+HWY_INLINE bool crowded(ptrdiff_t ld, size_t rows) {
+  constexpr size_t kLine = 64;
+  constexpr size_t kWay = 4096;
+  const size_t distance = static_cast<size_t>(ld) * sizeof(T);
+  const size_t power = std::clamp(distance & (~distance + 1), kLine, kWay);
+  return rows * power > 8 * kWay;
+}
+
+// Packs `height` columns of A as it is stored (rows of op(A)), k deep, to rows of kPackedHeight.
+constexpr size_t kPackedHeight = 8;
+template <class T>
+HWY_INLINE void pack_block(const T* a, ptrdiff_t lda, size_t k, size_t height, T* to) {
+  const Capped<T, kPackedHeight> d;
+  if constexpr (kMaskedMemory<T> && kLanes<decltype(d)> == kPackedHeight) {
+    const auto mask = hn::FirstN(d, height);
+    for (size_t p = 0; p < k; ++p, a += lda, to += kPackedHeight) {
+      hn::Store(hn::MaskedLoad(mask, d, a), d, to);
+    }
+  } else {
+    for (size_t p = 0; p < k; ++p, a += lda, to += kPackedHeight) {
+      for (size_t r = 0; r < height; ++r) to[r] = a[r];
+    }
   }
 }
 
@@ -250,40 +334,158 @@ HWY_INLINE void compute_strip(const Strip<T>& strip, size_t max_rows, size_t m, 
 // its rows are so far apart that they would push each other out of the cache.
 template <class T>
 void gemm_direct(const detail::GemmArgs<T>& g) {
+  constexpr size_t kWidth = 2 * kLanes<hn::ScalableTag<T>>;
   constexpr size_t kFewRows = 32;
   constexpr size_t kSpan = 64 << 10;
-  const auto ldb = static_cast<size_t>(g.ldb);
-  const bool pack_b = g.tb || (g.m >= kFewRows && g.k * ldb * sizeof(T) >= kSpan);
-  // Strips for a row or two of C are wider than there is room for when they are packed.
-  const size_t strip_rows = pack_b ? kFewRows : g.m;
-  HWY_ALIGN T packed[kDepth * 2 * kLanes<hn::ScalableTag<T>>];
+  constexpr size_t kPackStrips = 4;  // that a packed block of op(A) is used for, to be worth it
+  const bool pack_b =
+      g.tb || (g.m >= kFewRows && g.block.k * static_cast<size_t>(g.ldb()) * sizeof(T) >= kSpan);
+  HWY_ALIGN T packed[kPanelSize<T>];
+  HWY_ALIGN T packed_a[kPackedHeight * kDepth];
   Block<T> block;
-  block.a_row = g.ta ? 1 : g.lda;
-  block.a_col = g.ta ? g.lda : 1;
-  block.alpha = g.alpha;
-  block.ldc = g.ldc;
-  size_t parts = (g.k + kDepth - 1) / kDepth;
-  for (size_t k = 0; k < g.k; k += block.k, --parts) {
-    block.k = (g.k - k) / parts;
-    block.beta = k == 0 ? g.beta : T{1};
-    const T* a = g.ta ? element(g.a, g.lda, k, 0) : element(g.a, g.lda, 0, k);
-    for (size_t j = 0; j < g.n;) {
-      const Strip<T> strip = next_strip<T>(strip_rows, g.n - j);
-      const T* b = g.tb ? element(g.b, g.ldb, j, k) : element(g.b, g.ldb, k, j);
-      block.b_row = g.ldb;
-      if (pack_b || (strip.partial && !kMaskedMemory<T>)) {
+  block.alpha = g.block.alpha;
+  block.ldc = g.block.ldc;
+  size_t parts = g.block.k <= kDepth ? 1 : (g.block.k + kDepth - 1) / kDepth;
+  for (size_t k = 0; k < g.block.k; k += block.k, --parts) {
+    block.k = parts == 1 ? g.block.k - k : (g.block.k - k) / parts;
+    block.beta = k == 0 ? g.block.beta : T{1};
+    const T* a = g.ta ? element(g.a, g.lda(), k, 0) : element(g.a, g.lda(), 0, k);
+    const size_t columns = panel_columns<T>(block.k, g.n);
+    for (size_t j = 0; j < g.n; j += columns) {
+      const size_t n = std::min(columns, g.n - j);
+      const T* b = g.tb ? element(g.b, g.ldb(), j, k) : element(g.b, g.ldb(), k, j);
+      Panel<T> panel{b, g.ldb(), n / kWidth, {}, nullptr, g.ldb()};
+      const size_t done = panel.full * kWidth;
+      if (done < n) panel.rest = next_strip<T>(n - done);
+      panel.rest_b = g.tb ? b + static_cast<ptrdiff_t>(done) * g.ldb() : b + done;
+      T* to = packed;
+      const auto pack = [&](const T* from, size_t width, size_t padded) HWY_ATTR {
         if (g.tb) {
-          pack_transposed(b, g.ldb, block.k, strip.width, strip.padded, packed);
+          pack_transposed(from, g.ldb(), block.k, width, padded, to);
         } else {
-          pack_rows(b, g.ldb, block.k, strip.width, strip.padded, packed);
+          pack_rows(from, g.ldb(), block.k, width, padded, to);
         }
+        to += block.k * padded;
+      };
+      if (pack_b) {
+        for (size_t q = 0; q < done; q += kWidth) {
+          pack(g.tb ? b + static_cast<ptrdiff_t>(q) * g.ldb() : b + q, kWidth, kWidth);
+        }
+        panel.b = packed;
+        panel.b_row = 0;
+      }
+      if (done < n && (pack_b || (panel.rest.partial && !kMaskedMemory<T>))) {
+        const T* const rest = to;
+        pack(panel.rest_b, panel.rest.width, panel.rest.padded);
+        panel.rest_b = rest;
+        panel.rest_row = static_cast<ptrdiff_t>(panel.rest.padded);
+      }
+      const bool pack_a = g.ta && panel.full >= kPackStrips && crowded<T>(g.lda(), block.k);
+      const bool one_vector = done == 0 && panel.rest.padded < kWidth;
+      Heights heights = one_vector ? Heights::cut<kMaxRows1>(g.m) : Heights::cut<kMaxRows2>(g.m);
+      T* c = g.c + j;
+      for (size_t i = 0; i < g.m;) {
+        const size_t height = heights.next();
+        const T* rows;
+        if (pack_a) {
+          pack_block(a + i, g.lda(), block.k, height, packed_a);
+          rows = packed_a;
+          block.a_row = 1;
+          block.a_col = kPackedHeight;
+        } else {
+          block.a_row = g.ta ? 1 : g.lda();
+          block.a_col = g.ta ? g.lda() : 1;
+          rows = a + static_cast<ptrdiff_t>(i) * block.a_row;
+        }
+        compute_rows(panel, height, block, rows, c);
+        c += static_cast<ptrdiff_t>(height) * g.block.ldc;
+        i += height;
+      }
+    }
+  }
+}
+
+// Few columns and nothing to pack: the shortest way to the kernels.
+template <class T>
+HWY_NOINLINE void gemm_one_strip(detail::GemmArgs<T>& g) {
+  const Strip<T> strip = next_strip<T>(g.n);
+  g.block.last = strip.last;
+  const T* a = g.a;
+  T* c = g.c;
+  const bool two_vectors = strip.padded > kLanes<hn::ScalableTag<T>>;
+  Heights heights = two_vectors ? Heights::cut<kMaxRows2>(g.m) : Heights::cut<kMaxRows1>(g.m);
+  for (size_t left = g.m; left != 0;) {
+    const size_t height = heights.next();
+    strip.fn[height - 1](g.block, a, g.b, c);
+    a += static_cast<ptrdiff_t>(height) * g.block.a_row;
+    c += static_cast<ptrdiff_t>(height) * g.block.ldc;
+    left -= height;
+  }
+}
+
+// One row or two, with B as it lies: nothing is read twice.
+template <class T>
+void gemm_two_rows(const detail::GemmArgs<T>& g) {
+  Block<T> block;
+  block.a_row = g.ta ? 1 : g.lda();
+  block.a_col = g.ta ? g.lda() : 1;
+  block.b_row = g.ldb();
+  block.alpha = g.block.alpha;
+  block.ldc = g.block.ldc;
+  size_t parts = (g.block.k + kDepth - 1) / kDepth;
+  for (size_t k = 0; k < g.block.k; k += block.k, --parts) {
+    block.k = (g.block.k - k) / parts;
+    block.beta = k == 0 ? g.block.beta : T{1};
+    const T* a = g.ta ? element(g.a, g.lda(), k, 0) : element(g.a, g.lda(), 0, k);
+    for (size_t j = 0; j < g.n;) {
+      const Strip<T> strip = next_wide_strip<T>(g.m, g.n - j);
+      const T* b = element(g.b, g.ldb(), k, j);
+      HWY_ALIGN T packed[kDepth * 2 * kLanes<hn::ScalableTag<T>>];
+      block.b_row = g.ldb();
+      if (strip.partial && !kMaskedMemory<T>) {
+        pack_rows(b, g.ldb(), block.k, strip.width, strip.padded, packed);
         b = packed;
         block.b_row = static_cast<ptrdiff_t>(strip.padded);
       }
-      compute_strip(strip, strip.max_rows, g.m, block, b, g.c + j, [&](size_t i, size_t) HWY_ATTR {
-        return a + static_cast<ptrdiff_t>(i) * block.a_row;
-      });
+      block.last = strip.last;
+      strip.fn[g.m - 1](block, a, b, g.c + j);
       j += strip.width;
+    }
+  }
+}
+
+// A sum of a few outer products, which costs no more than the passes over C: row by row.
+template <size_t kTerms, class T>
+HWY_NOINLINE void gemm_few_terms(const detail::GemmArgs<T>& g) {
+  const Block<T>& block = g.block;
+  const T* a = g.a;
+  const T* const b = g.b;
+  const ptrdiff_t b_row = block.b_row;
+  const T beta = block.beta;
+  T* c = g.c;
+  for (size_t i = 0; i < g.m; ++i, a += block.a_row, c += block.ldc) {
+    T weight[kTerms];
+    HWY_UNROLL(8)
+    for (size_t p = 0; p < kTerms; ++p) {
+      weight[p] = block.alpha * a[static_cast<ptrdiff_t>(p) * block.a_col];
+    }
+    const auto add_to = [=](auto d, auto s, size_t j) HWY_ATTR {
+      HWY_UNROLL(8)
+      for (size_t p = 0; p < kTerms; ++p) {
+        const T* row = b + static_cast<ptrdiff_t>(p) * b_row;
+        s = hn::MulAdd(hn::Set(d, weight[p]), hn::LoadU(d, row + j), s);
+      }
+      return s;
+    };
+    const hn::ScalableTag<T> d;
+    if (beta == 1) {
+      map(d, g.n, c, [=](auto t, size_t j) HWY_ATTR { return add_to(t, hn::LoadU(t, c + j), j); });
+    } else if (beta == 0) {
+      map(d, g.n, c, [=](auto t, size_t j) HWY_ATTR { return add_to(t, hn::Zero(t), j); });
+    } else {
+      map(d, g.n, c, [=](auto t, size_t j) HWY_ATTR {
+        return add_to(t, hn::Mul(hn::Set(t, beta), hn::LoadU(t, c + j)), j);
+      });
     }
   }
 }
@@ -298,13 +500,13 @@ void pack_strips(const detail::GemmArgs<T>& g, size_t j, size_t k, size_t n, siz
     const size_t rows = std::min(step, depth - p);
     T* strip_start = to;
     for (size_t q = 0; q < n;) {
-      const Strip<T> strip = next_strip<T>(g.m, n - q);
+      const Strip<T> strip = next_strip<T>(n - q);
       T* rows_start = strip_start + p * strip.padded;
       if (g.tb) {
-        pack_transposed(element(g.b, g.ldb, j + q, k + p), g.ldb, rows, strip.width, strip.padded,
-                        rows_start);
+        pack_transposed(element(g.b, g.ldb(), j + q, k + p), g.ldb(), rows, strip.width,
+                        strip.padded, rows_start);
       } else {
-        pack_rows(element(g.b, g.ldb, k + p, j + q), g.ldb, rows, strip.width, strip.padded,
+        pack_rows(element(g.b, g.ldb(), k + p, j + q), g.ldb(), rows, strip.width, strip.padded,
                   rows_start);
       }
       strip_start += depth * strip.padded;
@@ -322,38 +524,44 @@ void gemm_packed(const detail::GemmArgs<T>& g, T* scratch) {
   T* const packed_b = scratch + kSide * kDepth;
   Block<T> block;
   block.a_row = 1;
-  block.alpha = g.alpha;
-  block.ldc = g.ldc;
+  block.alpha = g.block.alpha;
+  block.ldc = g.block.ldc;
   for (size_t j = 0; j < g.n; j += kSide) {
     const size_t n = std::min(kSide, g.n - j);
-    size_t parts = (g.k + kDepth - 1) / kDepth;
-    for (size_t k = 0; k < g.k; k += block.k, --parts) {
-      block.k = (g.k - k) / parts;
-      block.beta = k == 0 ? g.beta : T{1};
+    size_t parts = (g.block.k + kDepth - 1) / kDepth;
+    for (size_t k = 0; k < g.block.k; k += block.k, --parts) {
+      block.k = (g.block.k - k) / parts;
+      block.beta = k == 0 ? g.block.beta : T{1};
       pack_strips(g, j, k, n, block.k, packed_b);
       for (size_t i = 0; i < g.m; i += kSide) {
         const size_t m = std::min(kSide, g.m - i);
-        size_t blocks = (m + kMaxRows2 - 1) / kMaxRows2;
-        for (size_t r = 0; r < m; --blocks) {
-          const size_t height = (m - r) / blocks;
+        Heights pack_heights = Heights::cut<kMaxRows2>(m);
+        for (size_t r = 0; r < m;) {
+          const size_t height = pack_heights.next();
           T* rows = packed_a + r * block.k;
           if (g.ta) {
-            pack_rows(element(g.a, g.lda, k, i + r), g.lda, block.k, height, height, rows);
+            pack_rows(element(g.a, g.lda(), k, i + r), g.lda(), block.k, height, height, rows);
           } else {
-            pack_transposed(element(g.a, g.lda, i + r, k), g.lda, block.k, height, height, rows);
+            pack_transposed(element(g.a, g.lda(), i + r, k), g.lda(), block.k, height, height,
+                            rows);
           }
           r += height;
         }
         const T* b = packed_b;
-        T* c = g.c + static_cast<ptrdiff_t>(i) * g.ldc + j;
+        T* c = g.c + static_cast<ptrdiff_t>(i) * g.block.ldc + j;
         for (size_t q = 0; q < n;) {
-          const Strip<T> strip = next_strip<T>(g.m, n - q);
+          const Strip<T> strip = next_strip<T>(n - q);
           block.b_row = static_cast<ptrdiff_t>(strip.padded);
-          compute_strip(strip, kMaxRows2, m, block, b, c + q,
-                        [&](size_t r, size_t height) HWY_ATTR {
-                          block.a_col = static_cast<ptrdiff_t>(height);
-                          return static_cast<const T*>(packed_a) + r * block.k;
-                        });
+          block.last = strip.last;
+          Heights heights = Heights::cut<kMaxRows2>(m);
+          T* to = c + q;
+          for (size_t r = 0; r < m;) {
+            const size_t height = heights.next();
+            block.a_col = static_cast<ptrdiff_t>(height);
+            strip.fn[height - 1](block, packed_a + r * block.k, b, to);
+            to += static_cast<ptrdiff_t>(height) * g.block.ldc;
+            r += height;
+          }
           b += block.k * strip.padded;
           q += strip.width;
         }
@@ -363,29 +571,41 @@ void gemm_packed(const detail::GemmArgs<T>& g, T* scratch) {
 }
 
 template <class T>
-void scale_matrix(size_t m, size_t n, T beta, T* c, ptrdiff_t ldc) {
-  for (size_t i = 0; i < m; ++i, c += ldc) {
-    for (size_t j = 0; j < n; ++j) c[j] = beta == 0 ? T{0} : beta * c[j];
+HWY_NOINLINE void scale_matrix(const detail::GemmArgs<T>& g) {
+  const T beta = g.block.beta;
+  T* c = g.c;
+  for (size_t i = 0; i < g.m; ++i, c += g.block.ldc) {
+    for (size_t j = 0; j < g.n; ++j) c[j] = beta == 0 ? T{0} : beta * c[j];
   }
 }
 
 template <class T>
-void gemm(const detail::GemmArgs<T>& g) {
-  if (g.k == 0 || g.alpha == 0) return scale_matrix(g.m, g.n, g.beta, g.c, g.ldc);
+HWY_NOINLINE void gemm_general(const detail::GemmArgs<T>& g) {
   const auto& vector = detail::of_type<T>(*detail::blas_vector);
-  if (g.n == 1 && g.ldc == 1 && (g.tb || g.ldb == 1)) {  // op(B) and C are vectors
-    if (g.ta) return vector.gemv_t(g.k, g.m, g.alpha, g.a, g.lda, g.b, g.beta, g.c);
-    return vector.gemv_n(g.m, g.k, g.alpha, g.a, g.lda, g.b, g.beta, g.c);
+  const size_t k = g.block.k;
+  const T alpha = g.block.alpha;
+  const T beta = g.block.beta;
+  const ptrdiff_t ldc = g.block.ldc;
+  if (g.n == 1 && ldc == 1 && (g.tb || g.ldb() == 1)) {  // op(B) and C are vectors
+    if (g.ta) return vector.gemv_t(k, g.m, alpha, g.a, g.lda(), g.b, beta, g.c);
+    return vector.gemv_n(g.m, k, alpha, g.a, g.lda(), g.b, beta, g.c);
   }
-  if (g.m == 1 && !g.tb && (!g.ta || g.lda == 1) &&
-      g.k * g.n * sizeof(T) >= detail::kGemvByRowsBytes) {
-    return vector.gemv_t(g.k, g.n, g.alpha, g.b, g.ldb, g.a, g.beta, g.c);
+  if (g.m == 1 && !g.tb && (!g.ta || g.lda() == 1) &&
+      k * g.n * sizeof(T) >= detail::kGemvByRowsBytes) {
+    return vector.gemv_t(k, g.n, alpha, g.b, g.ldb(), g.a, beta, g.c);
+  }
+  constexpr size_t kLongRows = 4 * kLanes<hn::ScalableTag<T>>;
+  if (k <= 4 && (!g.tb || g.ldb() == 1) && g.n >= kLongRows) {
+    if (k == 1) return gemm_few_terms<1>(g);
+    if (!g.tb && k == 2) return gemm_few_terms<2>(g);
+    if (!g.tb && k == 3) return gemm_few_terms<3>(g);
+    if (!g.tb && k == 4) return gemm_few_terms<4>(g);
   }
   constexpr size_t kFewRows = 4;
   if (g.tb && !g.ta && g.m <= kFewRows) {  // rows of B as they lie make dot products
     for (size_t i = 0; i < g.m; ++i) {
       const auto row = static_cast<ptrdiff_t>(i);
-      vector.gemv_n(g.n, g.k, g.alpha, g.b, g.ldb, g.a + row * g.lda, g.beta, g.c + row * g.ldc);
+      vector.gemv_n(g.n, k, alpha, g.b, g.ldb(), g.a + row * g.lda(), beta, g.c + row * ldc);
     }
     return;
   }
@@ -393,10 +613,27 @@ void gemm(const detail::GemmArgs<T>& g) {
   constexpr size_t kPackRows = 32;
   constexpr size_t kPackCols = 256;
   constexpr size_t kPackBytes = size_t{1} << 20;
-  if (g.m >= kPackRows && g.n >= kPackCols && std::max(g.m, g.n) * g.k * sizeof(T) >= kPackBytes) {
+  if (g.m >= kPackRows && g.n >= kPackCols && std::max(g.m, g.n) * k * sizeof(T) >= kPackBytes) {
     if (void* scratch = detail::gemm_scratch()) return gemm_packed(g, static_cast<T*>(scratch));
   }
+  if (g.m <= 2 && !g.tb) return gemm_two_rows(g);
   gemm_direct(g);
+}
+
+// The common small products first: what comes before the kernel is as long as the kernel for them.
+template <class T>
+void gemm(detail::GemmArgs<T>& g) {
+  using D = hn::ScalableTag<T>;
+  constexpr size_t kN = kLanes<D>;
+  constexpr ptrdiff_t kClose = 32 * kN;  // rows of op(B) do not push each other out of the cache
+  if (g.block.k == 0 || g.block.alpha == 0) return scale_matrix(g);
+  if (!g.tb && g.n <= 2 * kN && g.m > 2 && g.n > 1 && g.block.k <= kDepth && g.ldb() <= kClose) {
+    if (g.n == kN && g.m <= kMaxRows1) {
+      return kMicros<D, 1, false, kMaxRows1>[g.m - 1](g.block, g.a, g.b, g.c);
+    }
+    if (kMaskedMemory<T> || g.n % kN == 0) return gemm_one_strip(g);
+  }
+  gemm_general(g);
 }
 
 constexpr detail::GemmTables kTables{gemm<float>, gemm<double>};

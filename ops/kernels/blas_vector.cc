@@ -188,8 +188,8 @@ void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, 
   // A small y is held in registers, a strip at a time; a matrix too large for the caches is better
   // read row by row.
   if (m * n * sizeof(T) < detail::kGemvByRowsBytes || m == 0) {
-    detail::of_type<T> (*detail::blas_gemm)(
-        {false, false, 1, n, m, alpha, x, 1, a, lda, beta, y, 1});
+    detail::GemmArgs<T> product{{m, 1, 1, lda, alpha, beta, 1, 0}, false, false, 1, n, x, a, y};
+    detail::of_type<T> (*detail::blas_gemm)(product);
     return;
   }
   size_t i = 0;
