@@ -43,7 +43,7 @@ namespace {
 Library library() {
   Library l;
   for (auto* family :
-       {&micro_workloads, &kernel_workloads, &model_workloads}) {
+       {&micro_workloads, &kernel_workloads, &model_workloads, &recurrent_workloads}) {
     std::vector<Entry> entries = family();
     std::move(entries.begin(), entries.end(), std::back_inserter(l.entries));
   }

@@ -14,6 +14,7 @@ namespace bench {
 std::vector<Entry> micro_workloads();
 std::vector<Entry> kernel_workloads();
 std::vector<Entry> model_workloads();
+std::vector<Entry> recurrent_workloads();
 
 /// What all models share: the loss of the last step.
 class Model : public Workload {
