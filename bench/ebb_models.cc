@@ -117,11 +117,39 @@ class GradientPenalty : public Model {
   std::vector<Tensor> samples_;
 };
 
+class TransformerBlock : public Model {
+ public:
+  TransformerBlock() {
+    using namespace transformer;
+    fill("transformer", block_);
+    for (const Sample& s : samples()) {
+      samples_.push_back({ebb::from_vector(s.x, {kLength, kWidth}),
+                          ebb::from_vector(s.target, {kLength, kWidth})});
+    }
+  }
+  void step(int64_t i) override {
+    const auto& [x, target] = samples_[static_cast<size_t>(i)];
+    const Tensor loss = mse_loss(block_(x), target);
+    learn(loss, sgd_);
+  }
+  int64_t period() const override { return transformer::kSamples; }
+
+ private:
+  ebb::nn::TransformerEncoderLayer block_{transformer::kWidth,
+                                          transformer::kHeads,
+                                          {.dim_feedforward = transformer::kFeedForward,
+                                           .dropout = 0,
+                                           .layer_norm_eps = transformer::kEps,
+                                           .norm_first = true}};
+  ebb::optim::SGD sgd_{block_.parameters(), {.lr = transformer::kRate}};
+  std::vector<std::pair<Tensor, Tensor>> samples_;
+};
+
 }  // namespace
 
 std::vector<Entry> model_workloads() {
   return {entry<Mlp>("mlp"), entry<Ista>("ista"), entry<LatentInference>("latent_inference"),
-          entry<GradientPenalty>("gradient_penalty")};
+          entry<GradientPenalty>("gradient_penalty"), entry<TransformerBlock>("transformer_block")};
 }
 
 }  // namespace bench
