@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one recorded op costs: chains of ops on small arrays, recorded, played back and freed.
 //
-//   bench_micro [--json FILE] [Google Benchmark's own flags]
+//   bench_micro [Google Benchmark's own flags]
 //
 // A chain has 1,000 ops. `recorded` is the forward pass alone with the tape kept; the whole is
 // forward, backward and freeing the tape. The leaves exist before the clock starts; nothing else
-// is excluded. Figures are for one op: medians of five repetitions.
+// is excluded. Figures are for one op: medians of five repetitions. bench_run has the same chains
+// beside a peer.
 #include <benchmark/benchmark.h>
 
-#include <cstring>
-#include <fstream>
-#include <iostream>
-#include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "ebb/autograd/engine.h"
 #include "ebb/autograd/leaf.h"
-#include "ebb/core/memory.h"
 #include "ebb/ops/elementwise.h"
 #include "ebb/ops/linalg.h"
 #include "ebb/ops/unary.h"
@@ -130,67 +125,18 @@ void register_all() {
   }
 }
 
-// Keeps the median of every benchmark for the file.
-class Collector : public benchmark::ConsoleReporter {
- public:
-  void ReportRuns(const std::vector<Run>& runs) override {
-    ConsoleReporter::ReportRuns(runs);
-    for (const Run& r : runs) {
-      if (r.run_type == Run::RT_Aggregate && r.aggregate_name != "median") continue;
-      const auto at = r.counters.find("us_per_op");
-      if (at == r.counters.end()) continue;
-      std::string name = r.run_name.function_name + "." + r.run_name.args;
-      us_[name] = at->second.value;
-    }
-  }
-
-  nlohmann::json list() const {
-    auto out = nlohmann::json::array();
-    const double peak = static_cast<double>(ebb::memory_stats().peak_bytes) / 1e6;
-    for (const auto& [name, us] : us_) {
-      out.push_back({{"workload", name}, {"ebb_us", us}, {"ebb_peak_mb", peak}});
-    }
-    return out;
-  }
-
- private:
-  std::map<std::string, double> us_;
-};
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string json;
-  std::vector<char*> rest;
-  for (int i = 0; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--peers") == 0) {
-      std::cerr << "bench_micro: there are no peer programs for these workloads\n";
-      return 1;
-    }
-    if (std::strcmp(argv[i], "--json") == 0 && i + 1 < argc) {
-      json = argv[++i];
-    } else {
-      rest.push_back(argv[i]);
-    }
-  }
   std::string repetitions = "--benchmark_repetitions=5";
   std::string aggregates = "--benchmark_report_aggregates_only=true";
   std::string min_time = "--benchmark_min_time=0.05";
-  std::vector<char*> args = {rest[0], repetitions.data(), aggregates.data(), min_time.data()};
-  args.insert(args.end(), rest.begin() + 1, rest.end());
+  std::vector<char*> args = {argv[0], repetitions.data(), aggregates.data(), min_time.data()};
+  args.insert(args.end(), argv + 1, argv + argc);
   int count = static_cast<int>(args.size());
   benchmark::Initialize(&count, args.data());
   if (benchmark::ReportUnrecognizedArguments(count, args.data())) return 1;
   register_all();
-  Collector collector;
-  benchmark::RunSpecifiedBenchmarks(&collector);
-  if (!json.empty()) {
-    std::ofstream out(json);
-    out << collector.list().dump(1) << '\n';
-    if (!out) {
-      std::cerr << "bench_micro: cannot write " << json << '\n';
-      return 1;
-    }
-  }
+  benchmark::RunSpecifiedBenchmarks();
   return 0;
 }

@@ -1,50 +1,100 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds and runs the benchmarks on one core.
+# Builds and runs the benchmarks on one core; see docs/performance.md.
 #
-#   scripts/bench.sh [micro|models|kernels|all] [--peers] [--json FILE]
+#   scripts/bench.sh [micro|models|kernels|all] [--peers] [--json FILE] [--only TEXT] [--ud DIR]
 #
-# --peers      runs the same work in the peer too, where the benchmark has one
+# --peers      also runs the same work in LibTorch, in turns, and prints the ratio. Installs Debian's
+#              libtorch-dev if it is missing, and builds in build/peers
 # --json FILE  writes the figures there, as a list of one object per workload
+# --only TEXT  runs the workloads whose name contains the text
+# --ud DIR     folder with train.conllu or train.conllu.xz (Universal Dependencies, English EWT),
+#              which the tagger reads; without it ../shared/data/ud-ewt is tried
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-names=(micro)
+groups=(micro)
 json=""
-options=()
+ud="$root/../shared/data/ud-ewt"
+only=""
+peers=0
 while (($#)); do
   case "$1" in
-    micro | models | kernels) names=("$1") ;;
-    all) names=(micro models kernels) ;;
-    --peers) options+=(--peers) ;;
-    --json)
-      (($# > 1)) || die "--json needs a file"
-      json="$2"
+    micro | models | kernels) groups=("$1") ;;
+    all) groups=(micro models kernels) ;;
+    --peers) peers=1 ;;
+    --json | --only | --ud)
+      (($# > 1)) || die "$1 needs a value"
+      declare "${1#--}=$2"
       shift
       ;;
-    -h | --help) sed -n '3,8s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    -h | --help) sed -n '3,14s/^# \{0,1\}//p' "$0" && exit 0 ;;
     *) die "unknown argument '$1'; see --help" ;;
   esac
   shift
 done
 
 "$root/scripts/install_deps.sh"
-build release "${names[@]/#/bench_}"
+build release bench
+bin="$root/build/release/bin"
+
+run=()
+if ((peers)); then
+  "$root/scripts/install_deps.sh" libtorch-dev libtcmalloc-minimal4
+  (cd "$root" && cmake -S . -B build/peers -G Ninja -DCMAKE_BUILD_TYPE=Release \
+    -DEBB_BENCH_PEERS=ON -DEBB_BUILD_TESTS=OFF -DEBB_BUILD_EXAMPLES=OFF >/dev/null)
+  cmake --build "$root/build/peers" -j "$jobs" --target bench_worker_libtorch
+  run+=(--peer "$root/build/peers/bin/bench_worker_libtorch" --tcmalloc libtcmalloc_minimal.so.4)
+fi
+[[ -z "$only" ]] || run+=(--only "$only")
+
+# The workers read plain text.
+if [[ -f "$ud/train.conllu" ]]; then
+  run+=(--ud "$ud")
+elif [[ -f "$ud/train.conllu.xz" ]]; then
+  command -v xz >/dev/null || "$root/scripts/install_deps.sh" xz-utils
+  mkdir -p "$root/build/ud"
+  xz -dc "$ud/train.conllu.xz" >"$root/build/ud/train.conllu"
+  run+=(--ud "$root/build/ud")
+fi
 
 # The last core this process may use: the first one also serves most interrupts.
 core="$(sed -n 's/^Cpus_allowed_list:.*[^0-9]\([0-9]*\)$/\1/p' /proc/self/status)"
 parts="$(mktemp -d)"
 trap 'rm -rf "$parts"' EXIT
+failed=0
+pinned() {
+  local name="$1"
+  shift
+  echo
+  echo "== $name"
+  taskset -c "$core" "$bin/$1" "${@:2}" || failed=1
+}
+
 files=()
-for name in "${names[@]}"; do
-  part=()
-  if [[ -n "$json" ]]; then
-    files+=("$parts/$name.json")
-    part=(--json "$parts/$name.json")
-  fi
-  taskset -c "$core" "$root/build/release/bin/bench_$name" "${options[@]}" "${part[@]}"
+for group in "${groups[@]}"; do
+  # Single ops and kernels by themselves come first.
+  case "$group" in
+    micro)
+      if [[ -z "$only" ]]; then
+        "$root/scripts/install_deps.sh" valgrind
+        pinned "single ops, Google Benchmark" bench_micro
+        pinned "instructions and start-up" bench_cost --json "$parts/cost.json"
+        files+=("$parts/cost.json")
+      fi
+      ;;
+    kernels)
+      if [[ -x "$bin/bench_kernels" && -z "$only" ]]; then
+        pinned "kernels against the limits of the core" bench_kernels --json "$parts/limits.json"
+        files+=("$parts/limits.json")
+      fi
+      ;;
+  esac
+  pinned "$group" bench_run "$group" "${run[@]}" --json "$parts/$group.json"
+  files+=("$parts/$group.json")
 done
 if [[ -n "$json" ]]; then
   cmake -P "$root/cmake/merge_json_lists.cmake" "$json" "${files[@]}"
 fi
+exit "$failed"

@@ -2,6 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs the Debian packages that Ebb needs and this machine lacks (see docs/dependencies.md).
 # Does nothing, and needs no rights, when all are there.
+#
+#   scripts/install_deps.sh [PACKAGE...]
+#
+# With arguments, these packages instead: what only some scripts need.
 set -euo pipefail
 
 required=(
@@ -10,6 +14,10 @@ required=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 optional=(ccache)
+if (($#)); then
+  required=("$@")
+  optional=()
+fi
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
   echo "install_deps.sh: no apt-get here; Ebb needs what these Debian packages hold: ${required[*]}"
