@@ -9,14 +9,14 @@
 # --json FILE  writes the figures there, as a list of one object per workload
 # --only TEXT  runs the workloads whose name contains the text
 # --ud DIR     folder with train.conllu or train.conllu.xz (Universal Dependencies, English EWT),
-#              which the tagger reads; without it ../shared/data/ud-ewt is tried
+#              which the tagger reads; without it the tagger is left out
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 groups=(micro)
 json=""
-ud="$root/../shared/data/ud-ewt"
+ud=""
 only=""
 peers=0
 while (($#)); do
