@@ -144,7 +144,9 @@ Tensor MultiheadAttention::mask_of(const MultiheadAttentionCall& call, const Ten
 
 MultiheadAttentionOutput MultiheadAttention::operator()(const Tensor& query, const Tensor& key,
                                                         const Tensor& value,
-                                                        const MultiheadAttentionCall& call) const {
+                                                        const MultiheadAttentionCall& call,
+                                                        Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const int64_t e = embed_dim_;
   const int rank = query.dim();
   const auto fits = [&](const Tensor& x, int64_t width) {

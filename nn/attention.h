@@ -57,7 +57,8 @@ class MultiheadAttention : public Module {
   /// Where query, key and value are one tensor (or key and value are), they are projected by one
   /// product. Throws ShapeError where sizes or masks do not fit, DTypeError on the type of a mask.
   MultiheadAttentionOutput operator()(const Tensor& query, const Tensor& key, const Tensor& value,
-                                      const MultiheadAttentionCall& call = {}) const;
+                                      const MultiheadAttentionCall& call = {},
+                                      Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   Parameter in_proj_weight;

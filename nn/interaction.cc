@@ -25,7 +25,8 @@ LowRankBilinear::LowRankBilinear(Module& parent, std::string name, int64_t in1, 
       factor2(*this, "factor2", in2, rank, {.bias = false}),
       pool(*this, "pool", rank, out, options) {}
 
-Tensor LowRankBilinear::operator()(const Tensor& x1, const Tensor& x2) const {
+Tensor LowRankBilinear::operator()(const Tensor& x1, const Tensor& x2, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   return pool(factor1(x1) * factor2(x2));
 }
 
@@ -62,15 +63,18 @@ void FactoredGate::start(int64_t x_size, int64_t y_size, int64_t h_size, int64_t
   bias_h = register_parameter("bias_h", zeros({h_size}));
 }
 
-Tensor FactoredGate::operator()(const Tensor& x, const Tensor& y) const {
+Tensor FactoredGate::operator()(const Tensor& x, const Tensor& y, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   return linear(linear(x, weight_x) * linear(y, weight_y), t(weight_h), bias_h);
 }
 
-Tensor FactoredGate::output(const Tensor& x, const Tensor& h) const {
+Tensor FactoredGate::output(const Tensor& x, const Tensor& h, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   return linear(linear(x, weight_x) * linear(h, weight_h), t(weight_y), bias_y);
 }
 
-Tensor FactoredGate::energy(const Tensor& x, const Tensor& y, const Tensor& h) const {
+Tensor FactoredGate::energy(const Tensor& x, const Tensor& y, const Tensor& h, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const Tensor drive = linear(x, weight_x) * linear(y, weight_y) * linear(h, weight_h);
   return -(sum(drive, -1) + sum(h * bias_h, -1) + sum(y * bias_y, -1));
 }
@@ -79,7 +83,8 @@ std::unique_ptr<Module> FactoredGate::clone() const {
   return clone_as(*this, weight_x.size(1), weight_y.size(1), weight_h.size(1), weight_x.size(0));
 }
 
-Tensor film(const Tensor& x, const Tensor& gamma, const Tensor& beta, int64_t axis) {
+Tensor film(const Tensor& x, const Tensor& gamma, const Tensor& beta, int64_t axis, Where where) {
+  const ebb::detail::PlaceScope scope(where);
   const int at = normalize_axis(axis, x.dim(), "film");
   const Shape shape = x.shape();
   const Shape g = gamma.shape();
@@ -111,7 +116,8 @@ FiLM::FiLM(Module& parent, std::string name, int64_t condition, int64_t features
       generator(*this, "generator", condition, 2 * features),
       options_(options) {}
 
-Tensor FiLM::operator()(const Tensor& x, const Tensor& condition) const {
+Tensor FiLM::operator()(const Tensor& x, const Tensor& condition, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const Tensor both = generator(condition);
   const int64_t features = both.size(-1) / 2;
   return film(x, narrow(both, -1, 0, features) + 1, narrow(both, -1, features, features),

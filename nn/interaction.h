@@ -21,7 +21,7 @@ class LowRankBilinear : public Module {
                   int64_t out, LinearOptions options = {});
 
   /// Throws ShapeError where an input does not fit its weight or the other.
-  Tensor operator()(const Tensor& x1, const Tensor& x2) const;
+  Tensor operator()(const Tensor& x1, const Tensor& x2, Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   Linear factor1;
@@ -47,11 +47,12 @@ class FactoredGate : public Module {
                int64_t factors);
 
   /// What drives the mapping units, Wh' (Wx x * Wy y) + b: their logits, where they are binary.
-  Tensor operator()(const Tensor& x, const Tensor& y) const;
+  Tensor operator()(const Tensor& x, const Tensor& y, Where where = Where::current()) const;
   /// What drives the output, Wy' (Wx x * Wh h) + a: its mean, where it is normal with variance 1.
-  Tensor output(const Tensor& x, const Tensor& h) const;
+  Tensor output(const Tensor& x, const Tensor& h, Where where = Where::current()) const;
   /// E(x, y, h): [], or the shape of the axes in front.
-  Tensor energy(const Tensor& x, const Tensor& y, const Tensor& h) const;
+  Tensor energy(const Tensor& x, const Tensor& y, const Tensor& h,
+                Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   Parameter weight_x;
@@ -68,7 +69,8 @@ class FactoredGate : public Module {
 /// the first axis of x. Perez et al., "FiLM: visual reasoning with a general conditioning layer",
 /// 2018. Throws ShapeError where sizes do not fit, IndexError on a bad axis, ValueError where the
 /// axis is that of the samples.
-Tensor film(const Tensor& x, const Tensor& gamma, const Tensor& beta, int64_t axis = -1);
+Tensor film(const Tensor& x, const Tensor& gamma, const Tensor& beta, int64_t axis = -1,
+            Where where = Where::current());
 
 struct FiLMOptions {
   int64_t axis = -1;  ///< of x, that of the features: 0 for [C,H,W]
@@ -85,7 +87,7 @@ class FiLM : public Module {
        FiLMOptions options = {});
 
   /// Throws as film() and linear() do.
-  Tensor operator()(const Tensor& x, const Tensor& condition) const;
+  Tensor operator()(const Tensor& x, const Tensor& condition, Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   Linear generator;

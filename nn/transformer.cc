@@ -62,8 +62,9 @@ TransformerEncoderLayer::TransformerEncoderLayer(Module& parent, std::string nam
       nhead_(nhead),
       options_(options) {}
 
-Tensor TransformerEncoderLayer::operator()(const Tensor& src,
-                                           const TransformerEncoderMasks& masks) const {
+Tensor TransformerEncoderLayer::operator()(const Tensor& src, const TransformerEncoderMasks& masks,
+                                           Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const MultiheadAttentionCall call{.key_padding_mask = masks.src_key_padding_mask,
                                     .need_weights = false,
                                     .attn_mask = masks.src_mask,
@@ -107,7 +108,9 @@ TransformerDecoderLayer::TransformerDecoderLayer(Module& parent, std::string nam
       options_(options) {}
 
 Tensor TransformerDecoderLayer::operator()(const Tensor& tgt, const Tensor& memory,
-                                           const TransformerDecoderMasks& masks) const {
+                                           const TransformerDecoderMasks& masks,
+                                           Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   const MultiheadAttentionCall to_self{.key_padding_mask = masks.tgt_key_padding_mask,
                                        .need_weights = false,
                                        .attn_mask = masks.tgt_mask,
@@ -158,15 +161,17 @@ void TransformerStack<L>::start(int64_t num_layers) {
 template class TransformerStack<TransformerEncoderLayer>;
 template class TransformerStack<TransformerDecoderLayer>;
 
-Tensor TransformerEncoder::operator()(const Tensor& src,
-                                      const TransformerEncoderMasks& masks) const {
+Tensor TransformerEncoder::operator()(const Tensor& src, const TransformerEncoderMasks& masks,
+                                      Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   Tensor x = src;
   for (const TransformerEncoderLayer& layer : layers) x = layer(x, masks);
   return finish(x);
 }
 
 Tensor TransformerDecoder::operator()(const Tensor& tgt, const Tensor& memory,
-                                      const TransformerDecoderMasks& masks) const {
+                                      const TransformerDecoderMasks& masks, Where where) const {
+  const ebb::detail::PlaceScope scope(where);
   Tensor x = tgt;
   for (const TransformerDecoderLayer& layer : layers) x = layer(x, memory, masks);
   return finish(x);

@@ -51,7 +51,8 @@ class TransformerEncoderLayer : public Module {
                           TransformerLayerOptions options = {});
 
   /// Throws ShapeError where sizes or masks do not fit.
-  Tensor operator()(const Tensor& src, const TransformerEncoderMasks& masks = {}) const;
+  Tensor operator()(const Tensor& src, const TransformerEncoderMasks& masks = {},
+                    Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   MultiheadAttention self_attn;
@@ -78,7 +79,8 @@ class TransformerDecoderLayer : public Module {
 
   /// tgt [T,E], memory [S,E] to [T,E]. Throws ShapeError where sizes or masks do not fit.
   Tensor operator()(const Tensor& tgt, const Tensor& memory,
-                    const TransformerDecoderMasks& masks = {}) const;
+                    const TransformerDecoderMasks& masks = {},
+                    Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override;
 
   MultiheadAttention self_attn;
@@ -135,7 +137,8 @@ class TransformerEncoder : public TransformerStack<TransformerEncoderLayer> {
  public:
   using TransformerStack::TransformerStack;
   /// src [T,E] to [T,E], every layer with the same masks.
-  Tensor operator()(const Tensor& src, const TransformerEncoderMasks& masks = {}) const;
+  Tensor operator()(const Tensor& src, const TransformerEncoderMasks& masks = {},
+                    Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override { return clone_stack(*this); }
 };
 
@@ -144,7 +147,8 @@ class TransformerDecoder : public TransformerStack<TransformerDecoderLayer> {
   using TransformerStack::TransformerStack;
   /// tgt [T,E] to [T,E], every layer with the same memory [S,E] and masks.
   Tensor operator()(const Tensor& tgt, const Tensor& memory,
-                    const TransformerDecoderMasks& masks = {}) const;
+                    const TransformerDecoderMasks& masks = {},
+                    Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override { return clone_stack(*this); }
 };
 

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
+#include "ebb/core/memory.h"
 #include "ebb/tests/nn/attention_reference.h"
 
 namespace ebb {
@@ -248,6 +250,33 @@ TEST(Transformer, APartOfAModelLearnsToReverse) {
     adam.step();
   }
   EXPECT_GE(right, 95);
+}
+
+TEST(Transformer, TrainingTakesNoNewMemory) {
+  manual_seed(1);
+  nn::TransformerEncoderLayer layer(16, 4, {.dim_feedforward = 32, .norm_first = true});
+  optim::SGD sgd(layer.parameters(), {.lr = 0.01});
+  const Tensor x = randn({8, 16});
+  int64_t before = 0;
+  for (int step = 0; step < 40; ++step) {
+    if (step == 20) before = memory_stats().heap_allocations;
+    sgd.zero_grad();
+    square(layer(x, {.is_causal = true})).mean().backward();
+    sgd.step();
+  }
+  EXPECT_EQ(memory_stats().heap_allocations, before);
+}
+
+TEST(Transformer, OpsArePlacedWhereTheLayerIsCalled) {
+  const nn::TransformerDecoderLayer layer(4, 2, {.dim_feedforward = 8});
+  const Tensor x = randn({3, 4});
+  const Tensor y = layer(x, x);
+  const std::string here = absl::StrCat("transformer_test.cc:", __LINE__ - 1);
+  const std::string tape = tape_to_string(y);
+  EXPECT_NE(tape.find(here), std::string::npos) << tape;
+  for (const char* file : {"transformer.cc", "attention.cc", "linear.cc"}) {
+    EXPECT_EQ(tape.find(file), std::string::npos) << tape;
+  }
 }
 
 TEST(PositionalEncoding, IsItsFormula) {
