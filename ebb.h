@@ -39,7 +39,6 @@
 #include "ebb/nn/train/progress.h"
 #include "ebb/nn/transformer.h"
 #include "ebb/nn/tree_lstm.h"
-#include "ebb/nn/transformer.h"
 #include "ebb/ops/activation.h"
 #include "ebb/ops/attention.h"
 #include "ebb/ops/convert.h"
