@@ -49,10 +49,9 @@ RNNCell::RNNCell(Module& parent, std::string name, int64_t in, int64_t hidden,
       nonlinearity_(options.nonlinearity) {}
 
 Tensor RNNCell::operator()(const Tensor& x, const Tensor& h, Where where) const {
-  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   return rnn_cell(x, h, weight_ih, weight_hh, or_absent(bias_ih, absent),
-                  or_absent(bias_hh, absent), nonlinearity_);
+                  or_absent(bias_hh, absent), nonlinearity_, where);
 }
 
 std::unique_ptr<Module> RNNCell::clone() const {
@@ -68,10 +67,9 @@ GRUCell::GRUCell(Module& parent, std::string name, int64_t in, int64_t hidden,
     : RecurrentCell(parent, std::move(name), "GRUCell", in, hidden, 3, options.bias) {}
 
 Tensor GRUCell::operator()(const Tensor& x, const Tensor& h, Where where) const {
-  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   return gru_cell(x, h, weight_ih, weight_hh, or_absent(bias_ih, absent),
-                  or_absent(bias_hh, absent));
+                  or_absent(bias_hh, absent), where);
 }
 
 std::unique_ptr<Module> GRUCell::clone() const {
@@ -95,10 +93,9 @@ void LSTMCell::start(bool with_peephole) {
 }
 
 LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state, Where where) const {
-  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   return lstm_cell(x, state, weight_ih, weight_hh, or_absent(bias_ih, absent),
-                   or_absent(bias_hh, absent), or_absent(peephole, absent));
+                   or_absent(bias_hh, absent), or_absent(peephole, absent), where);
 }
 
 std::unique_ptr<Module> LSTMCell::clone() const {

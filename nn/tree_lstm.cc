@@ -30,25 +30,22 @@ void BinaryTreeLSTMCell::start(int64_t in, int64_t hidden, TreeLSTMOptions optio
 }
 
 LSTMState BinaryTreeLSTMCell::leaf(const Tensor& x, Where where) const {
-  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   return nary_tree_lstm_cell(x, {}, weight_ih, weight_hh, or_absent(bias_ih, absent),
-                             or_absent(bias_hh, absent));
+                             or_absent(bias_hh, absent), where);
 }
 
 LSTMState BinaryTreeLSTMCell::operator()(const LSTMState& left, const LSTMState& right,
                                          Where where) const {
-  const ebb::detail::PlaceScope scope(where);
-  return (*this)(Tensor(), left, right);
+  return (*this)(Tensor(), left, right, where);
 }
 
 LSTMState BinaryTreeLSTMCell::operator()(const Tensor& x, const LSTMState& left,
                                          const LSTMState& right, Where where) const {
-  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
   const LSTMState children[] = {left, right};
   return nary_tree_lstm_cell(x, children, weight_ih, weight_hh, or_absent(bias_ih, absent),
-                             or_absent(bias_hh, absent));
+                             or_absent(bias_hh, absent), where);
 }
 
 std::unique_ptr<Module> BinaryTreeLSTMCell::clone() const {
@@ -75,9 +72,9 @@ void ChildSumTreeLSTMCell::start(int64_t in, int64_t hidden, TreeLSTMOptions opt
 
 LSTMState ChildSumTreeLSTMCell::operator()(const Tensor& x, Span<const LSTMState> children,
                                            Where where) const {
-  const ebb::detail::PlaceScope scope(where);
   const Tensor absent;
-  return child_sum_tree_lstm_cell(x, children, weight_ih, weight_hh, or_absent(bias, absent));
+  return child_sum_tree_lstm_cell(x, children, weight_ih, weight_hh, or_absent(bias, absent),
+                                  where);
 }
 
 std::unique_ptr<Module> ChildSumTreeLSTMCell::clone() const {

@@ -522,6 +522,16 @@ TEST(RecurrentLayers, SayWhatDoesNotFit) {
   expect_error<ValueError>("GRU: the sizes are [3,0]", [] { nn::GRU(3, 0); });
 }
 
+TEST(RecurrentLayers, AreRecordedAtTheLineOfTheCall) {
+  nn::LSTM lstm(3, 4, {.num_layers = 2});
+  nn::GRUCell cell(3, 4);
+  const unsigned here = __LINE__;
+  const Tensor y = lstm(randn({5, 3})).output;
+  const Tensor h = cell(randn({3}));
+  EXPECT_EQ(y.edge().node()->where.line(), here + 1);
+  EXPECT_EQ(h.edge().node()->where.line(), here + 2);
+}
+
 // A task no unit without a memory can do: the first symbol of a sequence, after ten steps of noise.
 // Its forget gates start open, or it would take long to find out [Jozefowicz et al. 2015].
 TEST(RecurrentLayers, LearnToRemember) {
