@@ -19,6 +19,7 @@ Array matrix_of(const Array& a) { return a.rank() <= 2 ? a : a.view_as(matrix_sh
 Tensor matrix_of(const Tensor& x) { return x.dim() <= 2 ? x : reshape(x, matrix_shape(x.shape())); }
 
 Array column_sums(const Array& a) {
+  if (a.rank() == 1) return a;
   const int64_t n = a.size(a.rank() - 1);
   if (a.numel() == n) return a.view_as({n});
   const Array sum = Array::zeros(a.dtype(), {n});
@@ -69,7 +70,7 @@ Meta infer_unit(const OpDoc& doc, const RecurrentAttrs& a, Span<const Meta> in, 
   }
   const int64_t hidden = w[1];
   const auto require = [&](int i, const Shape& want) {
-    if (!a.has(i) || in[static_cast<size_t>(i)].shape == want) return;
+    if (in[static_cast<size_t>(i)].shape == want || !a.has(i)) return;
     throw ShapeError(absl::StrCat(
         doc.name, ": x is ", x.str(), ", weight_hh is ", w.str(), ", ", kRecurrentNames[i], " is ",
         in[static_cast<size_t>(i)].shape.str(), "; it must be ", want.str()));

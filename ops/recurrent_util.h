@@ -125,6 +125,24 @@ std::array<Tensor, N> parts_of(const Tensor& x) {
 /// The step of an LSTM whose work is i, f, g, o, tanh(c'), the gradients of which are `gwork`.
 void lstm_rule(StepRule& s, const std::array<Tensor, 5>& gwork);
 
+/// `a` where it is contiguous, else a copy of it that is. Refers to `a`, which may be undefined,
+/// and must outlive it.
+class Dense {
+ public:
+  explicit Dense(const Array& a)
+      : copy_(a.defined() && !a.is_contiguous() ? contiguous(a) : Array()),
+        array_(copy_.defined() ? copy_ : a) {}
+  Dense(const Dense&) = delete;
+  Dense& operator=(const Dense&) = delete;
+
+  const Array& operator*() const { return array_; }
+  const Array* operator->() const { return &array_; }
+
+ private:
+  const Array copy_;
+  const Array& array_;
+};
+
 /// to [rows, out] += x [rows, in] w' for the weight w [out, in].
 template <class T>
 void add_product(int64_t rows, int64_t in, int64_t out, const T* x, const Matrices& w, T* to,
@@ -234,6 +252,7 @@ struct RecurrentOp {
     Array held[kInputs];  // contiguous forms
     const auto data = [&](int i) -> const T* {
       if (i >= kInputs || !a.has(i)) return nullptr;
+      if (in[i].is_contiguous()) return in[i].template data<T>();
       held[i] = contiguous(in[i]);
       return held[i].template data<T>();
     };
@@ -300,14 +319,15 @@ struct RecurrentOp {
     const Array dhidden = Unit::kSplit ? Array::empty(dtype, shape) : dinput;
     const Shape state_shape = shape_of_state(work, n);
 
-    const Array gy = g.has(0) ? contiguous(g[0]) : Array();
-    const Array gc = Unit::kState && g.has(1) ? contiguous(g[1]) : Array();
-    const auto saved = [&](bool reads, int input) {
-      return reads && a.has(input) ? contiguous(s.in_array(input)) : Array();
+    const Array none;
+    const auto saved = [&](bool reads, int input) -> const Array& {
+      return reads && a.has(input) ? s.in_array(input) : none;
     };
-    const Array h0 = saved(Unit::kReadsH, kH);
-    const Array c0 = saved(Unit::kState, kC);
-    const Array peephole = saved(Unit::kState, kPeephole);
+    const Dense gy(g.has(0) ? g[0] : none);
+    const Dense gc(Unit::kState && g.has(1) ? g[1] : none);
+    const Dense h0(saved(Unit::kReadsH, kH));
+    const Dense c0(saved(Unit::kState, kC));
+    const Dense peephole(saved(Unit::kState, kPeephole));
     const auto at_row = [](const Array& array, int64_t row) {
       return array.defined() ? array.template data<T>() + row : nullptr;
     };
@@ -317,7 +337,6 @@ struct RecurrentOp {
     const Array dh = several || needs_h ? Array::empty(dtype, state_shape) : Array();
     const Array dc =
         Unit::kState && (several || needs_c) ? Array::empty(dtype, state_shape) : Array();
-    const Array none;
     const Array& y = kSequence && Unit::kReadsH ? s.out_array(0) : none;
     const Array& cs = kSequence && Unit::kState ? s.out_array(1) : none;
 
@@ -331,26 +350,26 @@ struct RecurrentOp {
       T* const dc_to = Unit::kState && (i > 0 || needs_c) ? dc.mutable_data<T>() : nullptr;
       for (int64_t b = 0; b < z.batch; ++b) {
         const int64_t row = at * z.batch + b;
-        const auto flowing = [&](const Array& first, const Array& all) {
-          return i == 0 ? at_row(first, b * n) : at_row(all, before * state + b * n);
+        const auto flowing = [&](const Dense& first, const Array& all) {
+          return i == 0 ? at_row(*first, b * n) : at_row(all, before * state + b * n);
         };
-        const auto arriving = [&](const Array& outside, const Array& carried) {
-          return last ? at_row(outside, row * n) : at_row(carried, b * n);
+        const auto arriving = [&](const Dense& outside, const Array& carried) {
+          return last ? at_row(*outside, row * n) : at_row(carried, b * n);
         };
         Unit::backward(StepBackward<T>{
             static_cast<size_t>(n), at_row(work, row * n * Unit::kWidth), flowing(h0, y),
-            flowing(c0, cs), at_row(peephole, 0), arriving(gy, dh), arriving(gc, dc),
+            flowing(c0, cs), at_row(*peephole, 0), arriving(gy, dh), arriving(gc, dc),
             dinput.mutable_data<T>() + row * gates, dhidden.mutable_data<T>() + row * gates,
             dh_to == nullptr ? nullptr : dh_to + b * n, dc_to == nullptr ? nullptr : dc_to + b * n,
             a.relu});
       }
-      if (i > 0 && gc.defined()) {
-        kernels::add_into(at_row(gc, before * state), dc_to, static_cast<size_t>(state));
+      if (i > 0 && gc->defined()) {
+        kernels::add_into(at_row(*gc, before * state), dc_to, static_cast<size_t>(state));
       }
       if (dh_to == nullptr) continue;
       bool add = Unit::kSplit;  // whose kernel wrote what does not come through the product
-      if (i > 0 && gy.defined()) {
-        const T* from = at_row(gy, before * state);
+      if (i > 0 && gy->defined()) {
+        const T* from = at_row(*gy, before * state);
         if (add) {
           kernels::add_into(from, dh_to, static_cast<size_t>(state));
         } else {
@@ -391,10 +410,18 @@ struct RecurrentOp {
       sink.add(kX, std::move(gx));
     }
     if (s.needs(kWeightIh)) {
-      const Array x = matrix_of(contiguous(s.in_array(kX)));
-      sink.add(kWeightIh, product_gradient(s, kWeightIh, {matrix_of(dinput)}, {x, kX}));
+      const Dense x(s.in_array(kX));
+      if (dinput.rank() <= 2) {
+        sink.add(kWeightIh, product_gradient(s, kWeightIh, {dinput}, {*x, kX}));
+      } else {
+        sink.add(kWeightIh,
+                 product_gradient(s, kWeightIh, {matrix_of(dinput)}, {matrix_of(*x), kX}));
+      }
     }
-    if (s.needs(kWeightHh)) {
+    if (s.needs(kWeightHh) && dinput.rank() == 1 && a.has(kH)) {
+      const Dense h(s.in_array(kH));
+      sink.add(kWeightHh, product_gradient(s, kWeightHh, {dhidden}, {*h, kH}));
+    } else if (s.needs(kWeightHh)) {
       const int64_t first = z.batch * (z.steps - 1);  // rows but for those of one step
       const Array rows = dhidden.view_as({z.rows(), gates});
       if (a.has(kH) && z.steps == 1) {

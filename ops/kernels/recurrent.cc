@@ -28,20 +28,18 @@ struct Cells {
   using V = typename L::V;
 
   size_t at;
-  size_t left;
+  size_t left;  // cells from there on
 
   HWY_INLINE V load(const T* p) const { return L::load(p + at, left); }
   HWY_INLINE V load_or_zero(const T* p) const { return p != nullptr ? load(p) : Zero(D()); }
   HWY_INLINE void store(V v, T* p) const { L::store(v, p + at, left); }
 };
 
-// Calls f for all cells of a unit.
+// Calls f for all cells of a unit: in one place, so that it is inlined.
 template <class T, class F>
 HWY_INLINE void for_cells(size_t n, const F& f) {
   constexpr size_t kN = kLanes<typename Cells<T>::D>;
-  size_t at = 0;
-  for (; at + kN <= n; at += kN) f(Cells<T>{at, kN});
-  if (at < n) f(Cells<T>{at, n - at});
+  for (size_t at = 0; at < n; at += kN) f(Cells<T>{at, n - at});
 }
 
 // g times the derivative of a function at the place where its value is y.
