@@ -226,17 +226,51 @@ HWY_INLINE void ger_rest(D d, size_t m, size_t n, T alpha, const T* u, const T* 
   }
 }
 
+// kRows rows of A, which share what is loaded of v.
+template <size_t kRows, class T>
+HWY_INLINE void ger_rows(size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda) {
+  const hn::ScalableTag<T> d;
+  constexpr size_t kN = kLanes<decltype(d)>;
+  hn::Vec<decltype(d)> x[kRows];
+  HWY_UNROLL(4)
+  for (size_t r = 0; r < kRows; ++r) x[r] = hn::Set(d, alpha * u[r]);
+  size_t j = 0;
+  for (; j + 2 * kN <= n; j += 2 * kN) {
+    const auto v0 = hn::LoadU(d, v + j);
+    const auto v1 = hn::LoadU(d, v + j + kN);
+    HWY_UNROLL(4)
+    for (size_t r = 0; r < kRows; ++r) {
+      T* at = a + static_cast<ptrdiff_t>(r) * lda + j;
+      hn::StoreU(hn::MulAdd(x[r], v0, hn::LoadU(d, at)), d, at);
+      hn::StoreU(hn::MulAdd(x[r], v1, hn::LoadU(d, at + kN)), d, at + kN);
+    }
+  }
+  for (; j + kN <= n; j += kN) {
+    const auto v0 = hn::LoadU(d, v + j);
+    HWY_UNROLL(4)
+    for (size_t r = 0; r < kRows; ++r) {
+      T* at = a + static_cast<ptrdiff_t>(r) * lda + j;
+      hn::StoreU(hn::MulAdd(x[r], v0, hn::LoadU(d, at)), d, at);
+    }
+  }
+  if (j < n) {
+    const auto v0 = load_n(d, v + j, n - j);
+    HWY_UNROLL(4)
+    for (size_t r = 0; r < kRows; ++r) {
+      T* at = a + static_cast<ptrdiff_t>(r) * lda + j;
+      store_n(hn::MulAdd(x[r], v0, load_n(d, at, n - j)), d, at, n - j);
+    }
+  }
+}
+
 template <class T>
 void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda) {
   const hn::ScalableTag<T> d;
   constexpr size_t kN = kLanes<decltype(d)>;
-  if (n > 16 * kN) {  // long rows are better written one after the other
-    for (size_t i = 0; i < m; ++i, a += lda) {
-      const T x = alpha * u[i];
-      map(d, n, a, [=](auto t, size_t j) HWY_ATTR {
-        return hn::MulAdd(hn::Set(t, x), hn::LoadU(t, v + j), hn::LoadU(t, a + j));
-      });
-    }
+  if (n > 16 * kN) {  // long rows are better written to their ends
+    size_t i = 0;
+    for (; i + 4 <= m; i += 4, a += 4 * lda) ger_rows<4>(n, alpha, u + i, v, a, lda);
+    for (; i < m; ++i, a += lda) ger_rows<1>(n, alpha, u + i, v, a, lda);
     return;
   }
   size_t j = 0;
