@@ -10,15 +10,16 @@
 // --peers   OpenBLAS beside the products
 //
 // The limits are measured with the same instruction set, in turns with the kernel, and so is the
-// peer: what else the machine does then meets all of them. Figures are medians of the rounds.
+// peer: what else the machine does then meets all of them. Figures are processor time, medians of
+// the rounds.
 #include <cblas.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -130,8 +131,11 @@ struct Options {
   bool peers = false;
 };
 
+// Of this process: what else runs on the core does not count.
 double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 double median(std::vector<double> v) {
@@ -139,8 +143,7 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-// Seconds a call takes, by each of `works`, which take turns. A turn lasts about 200 us, so that
-// most are not interrupted.
+// Seconds of the processor that a call takes, by each of `works`, which take turns of about 200 us.
 std::vector<double> measure(const std::vector<Work>& works, int rounds) {
   constexpr double kTurn = 2e-4;
   std::vector<size_t> calls;

@@ -74,18 +74,12 @@ struct And {
   }
 };
 
+// One operand is a single value, or their elements lie apart.
 template <class T, class Op>
-void simd_row(const void* av, ptrdiff_t sa, const void* bv, ptrdiff_t sb, void* outv, size_t n) {
-  const T* a = static_cast<const T*>(av);
-  const T* b = static_cast<const T*>(bv);
-  T* out = static_cast<T*>(outv);
+HWY_NOINLINE void strided_row(const T* a, ptrdiff_t sa, const T* b, ptrdiff_t sb, T* out,
+                              size_t n) {
   const Op op;
   const hn::ScalableTag<T> d;
-  if (sa == 1 && sb == 1) {
-    map(d, n, out,
-        [=](auto t, size_t i) HWY_ATTR { return op(hn::LoadU(t, a + i), hn::LoadU(t, b + i)); });
-    return;
-  }
   if (n == 0) return;
   if (sa == 1 && sb == 0) {
     const T value = *b;
@@ -102,6 +96,35 @@ void simd_row(const void* av, ptrdiff_t sa, const void* bv, ptrdiff_t sb, void* 
       a += sa;
       b += sb;
     }
+  }
+}
+
+template <class T, class Op>
+void simd_row(const void* av, ptrdiff_t sa, const void* bv, ptrdiff_t sb, void* outv, size_t n) {
+  const T* a = static_cast<const T*>(av);
+  const T* b = static_cast<const T*>(bv);
+  T* out = static_cast<T*>(outv);
+  const Op op;
+  const hn::ScalableTag<T> d;
+  constexpr size_t kN = kLanes<decltype(d)>;
+  if (sa != 1 || sb != 1) return strided_row<T, Op>(a, sa, b, sb, out, n);
+  // Most small arrays have one of these sizes: in as few instructions as it takes.
+  constexpr size_t kTurn = (kN * sizeof(T) < 64 ? 8 : 4) * kN;
+  if (n % kTurn == 0) {
+    for (const T* const end = a + n; a != end; a += kTurn, b += kTurn, out += kTurn) {
+      HWY_UNROLL(8)
+      for (size_t i = 0; i < kTurn; i += kN) {
+        hn::StoreU(op(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, out + i);
+      }
+    }
+    return;
+  }
+  const auto each = [=](auto t, size_t i)
+                        HWY_ATTR { return op(hn::LoadU(t, a + i), hn::LoadU(t, b + i)); };
+  if (n < kTurn) {
+    map<1>(d, n, out, each);
+  } else {
+    map(d, n, out, each);
   }
 }
 

@@ -44,6 +44,15 @@ struct GemmTables {
   GemmFn<double> f64;
 };
 
+// Products of few rows or few columns and a long k, as dot products. False: not one of these, and
+// nothing was done.
+template <class T>
+using SkinnyFn = bool (*)(const GemmArgs<T>& g);
+struct SkinnyTables {
+  SkinnyFn<float> f32;
+  SkinnyFn<double> f64;
+};
+
 template <class T>
 struct VectorTable {
   T (*dot)(const T* a, const T* b, size_t n);
@@ -66,6 +75,7 @@ void* gemm_scratch();
 inline constexpr size_t kGemvByRowsBytes = size_t{256} << 10;
 
 extern constinit const Dispatch<GemmTables> blas_gemm;
+extern constinit const Dispatch<SkinnyTables> blas_skinny;
 extern constinit const Dispatch<VectorTables> blas_vector;
 
 template <class T, class Tables>

@@ -481,14 +481,8 @@ HWY_NOINLINE void gemm_general(const detail::GemmArgs<T>& g) {
     if (!g.tb && k == 3) return gemm_few_terms<3>(g);
     if (!g.tb && k == 4) return gemm_few_terms<4>(g);
   }
-  constexpr size_t kFewRows = 4;
-  if (g.tb && !g.ta && g.m <= kFewRows) {  // rows of B as they lie make dot products
-    for (size_t i = 0; i < g.m; ++i) {
-      const auto row = static_cast<ptrdiff_t>(i);
-      vector.gemv_n(g.n, k, alpha, g.b, g.ldb(), g.a + row * g.lda(), beta, g.c + row * ldc);
-    }
-    return;
-  }
+  constexpr size_t kFew = 32;
+  if (std::min(g.m, g.n) <= kFew && detail::of_type<T>(*detail::blas_skinny)(g)) return;
   // Packing pays where what is packed is used often enough and would not stay in the L2 cache.
   constexpr size_t kPackRows = 32;
   constexpr size_t kPackCols = 256;
@@ -511,7 +505,8 @@ void gemm(detail::GemmArgs<T>& g) {
     if (g.n == kN && g.m <= kMaxRows1) {
       return kMicros<D, 1, false, kMaxRows1>[g.m - 1](g.block, g.a, g.b, g.c);
     }
-    if (kMaskedMemory<T> || g.n % kN == 0) return gemm_one_strip(g);
+    const bool dots = g.n <= kN / 2 && g.m >= 4 * kN && g.block.k >= 8 * kN;
+    if (!dots && (kMaskedMemory<T> || g.n % kN == 0)) return gemm_one_strip(g);
   }
   gemm_general(g);
 }

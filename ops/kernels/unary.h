@@ -59,7 +59,7 @@ namespace ebb::kernels {
   OP(Expm1,      kOutput,  1.8, 1.7) /* e^x - 1 */                                                 \
   OP(Log,        kInput,   0.9, 1)   /* ln(x) */                                                   \
   OP(Log1p,      kInput,   1,   1)   /* ln(1 + x) */                                               \
-  OP(Tanh,       kOutput,  1.9, 1.9)                                                               \
+  OP(Tanh,       kOutput,  2,   1.9)                                                               \
   OP(Sigmoid,    kOutput,  1.9, 1.9) /* 1 / (1 + e^-x) */                                          \
   OP(LogSigmoid, kInput,   1.9, 1.8) /* -ln(1 + e^-x) */                                           \
   OP(Softplus,   kInput,   2.5, 2.4) /* ln(1 + e^(a x)) / a; x where a x > b; (c) if a != 1 */     \

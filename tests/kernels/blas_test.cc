@@ -149,6 +149,38 @@ std::vector<Product> small_products() {
 TEST(Gemm, SmallFloat32) { check_products<float>(small_products()); }
 TEST(Gemm, SmallFloat64) { check_products<double>(small_products()); }
 
+// Few rows or columns: both sides of where products become dot products.
+std::vector<Product> skinny_products() {
+  std::vector<Product> out;
+  const auto add = [&](int64_t m, int64_t n, int64_t k) {
+    for (int t = 0; t < 4; ++t) {
+      const auto i = static_cast<int64_t>(out.size());
+      out.push_back({t % 2 == 1, t / 2 == 1, m, n, k, i % 3 == 0 ? 0.5 : 1,
+                     i % 5 == 0   ? 0.0
+                     : i % 5 == 1 ? -2.0
+                                  : 1.0,
+                     i % 2 * 3});
+    }
+  };
+  for (const int64_t few : {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 32, 33}) {
+    for (const int64_t many : {6, 17, 64, 67}) {
+      for (const int64_t k : {7, 16, 31, 32, 63, 64, 65, 127, 130, 256, 261}) {
+        add(few, many, k);
+        add(many, few, k);
+      }
+    }
+  }
+  for (const int64_t k : {1, 2, 3, 4, 5, 8}) {  // sums of few outer products
+    for (const int64_t n : {15, 16, 31, 32, 63, 64, 65, 130}) add(19, n, k);
+  }
+  add(40, 130, 512);  // rows a power of two apart
+  add(512, 130, 40);
+  return out;
+}
+
+TEST(Gemm, SkinnyFloat32) { check_products<float>(skinny_products()); }
+TEST(Gemm, SkinnyFloat64) { check_products<double>(skinny_products()); }
+
 std::vector<Product> large_products(size_t item_size) {
   std::vector<Product> out;
   const int64_t more = item_size == 4 ? 1000 : 520;  // past the size from which both are packed
