@@ -95,6 +95,7 @@ class TreeLstm : public Model {
     learn(loss, sgd_);
   }
   int64_t period() const override { return tree::kSamples; }
+  bool uneven() const override { return true; }
 
  private:
   struct Encoder : ebb::nn::Module {
@@ -149,6 +150,7 @@ class Tagger : public Model {
     learn(loss, sgd_);
   }
   int64_t period() const override { return tagger::kSamples; }
+  bool uneven() const override { return true; }
 
  private:
   struct Sample {

@@ -91,6 +91,7 @@ class Contender {
     ops_ = a.at(1);
     check_steps = static_cast<int64_t>(a.at(2));
     trains = a.at(3) != 0;
+    uneven = a.at(4) != 0;
   }
 
   ~Contender() {
@@ -107,8 +108,7 @@ class Contender {
   // Losses of sample 0 before and after training.
   std::vector<double> check(int64_t steps) { return child_->ask("check " + std::to_string(steps)); }
 
-  // Chooses how many steps make a round, a multiple of the number of samples where there are
-  // several, unless that takes far longer. Gives the time of a step so found.
+  // Chooses how many steps make a round. Gives the time of a step so found.
   double calibrate(double round_us) {
     time(period_ > 1 ? 2 : 1);  // the first steps are slower
     int64_t n = 1;
@@ -150,6 +150,7 @@ class Contender {
   std::string form;
   int64_t check_steps = 0;
   bool trains = false;
+  bool uneven = false;
   std::vector<double> us;  // of each round
 
  private:
@@ -332,7 +333,7 @@ Row measure(const Settings& s, Sides& sides, const std::string& name,
   for (const Trial& t : peers) all.push_back(t.contender.get());
   for (Contender* c : all) {
     c->calibrate(kRoundMicroseconds);
-    if (s.group == "models") c->whole_periods();
+    if (ebb.uneven) c->whole_periods();
   }
   for (int r = 0; r < s.rounds; ++r) {
     for (Contender* c : all) c->round();

@@ -71,7 +71,7 @@ class Server {
       in >> name >> form;
       load(name, form);
       out << "ok " << workload_->period() << ' ' << workload_->ops() << ' '
-          << workload_->check_steps() << ' ' << workload_->trains();
+          << workload_->check_steps() << ' ' << workload_->trains() << ' ' << workload_->uneven();
     } else if (command == "check") {
       out << "ok " << check(number(in));
     } else if (command == "time") {

@@ -14,7 +14,7 @@
 // --fork, a child that it forks does, so that a library that is slow to start does so once.
 //
 //   list                  the workloads it has: "NAME FORM" a line, then "end"
-//   load NAME FORM        "ok PERIOD OPS CHECK_STEPS TRAINS"
+//   load NAME FORM        "ok PERIOD OPS CHECK_STEPS TRAINS UNEVEN"
 //   check STEPS           "ok BEFORE AFTER": the loss of sample 0 before and after so many steps
 //   time FIRST STEPS      "ok MICROSECONDS" that the steps took, on samples FIRST, FIRST + 1, ...
 //   memory                "ok PEAK RESIDENT" in bytes: the peak beyond the start, and in all
@@ -35,8 +35,10 @@ class Workload {
   /// Undoes what a step left, outside the clock. Only of workloads that `pauses`.
   virtual void between() {}
   virtual bool pauses() const { return false; }
-  /// Samples there are; the time of a step may differ between them.
+  /// Samples there are.
   virtual int64_t period() const { return 1; }
+  /// Whether samples differ in size, so that only whole periods compare.
+  virtual bool uneven() const { return false; }
   /// Times are given for one of so many equal parts of a step.
   virtual int64_t ops() const { return 1; }
   /// Steps after which the losses are compared.

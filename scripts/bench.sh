@@ -85,7 +85,7 @@ for group in "${groups[@]}"; do
       fi
       ;;
     kernels)
-      if [[ -x "$bin/bench_kernels" && -z "$only" ]]; then
+      if [[ -z "$only" ]]; then
         pinned "kernels against the limits of the core" bench_kernels --json "$parts/limits.json"
         files+=("$parts/limits.json")
       fi
