@@ -13,6 +13,16 @@ namespace {
 
 using Inputs = Span<const Tensor* const>;
 
+// Deferred updates of what the op is about to read.
+void catch_up(const OpDef& def, const void* attrs, Inputs in) {
+  for (size_t i = 0; i < in.size(); ++i) {
+    Node* n = in[i]->edge().node();
+    if (n == nullptr || (n->flags() & Node::kLazy) == 0) continue;
+    const bool rows = i == 0 && def.reads_rows != nullptr && def.reads_rows(attrs);
+    static_cast<Leaf*>(n)->catch_up(rows ? &in[1]->value() : nullptr);
+  }
+}
+
 // The arrays of the inputs as a span, without counting references: the tensors outlive the call.
 class BorrowedArrays {
  public:
@@ -62,16 +72,6 @@ Metas infer(const OpDef& def, const void* attrs, Inputs in) {
   return def.infer(attrs, metas);
 }
 
-// Deferred updates of what the op is about to read.
-void catch_up(const OpDef& def, const void* attrs, Inputs in) {
-  for (size_t i = 0; i < in.size(); ++i) {
-    Node* n = in[i]->edge().node();
-    if (n == nullptr || (n->flags() & Node::kLazy) == 0) continue;
-    const bool rows = i == 0 && def.reads_rows != nullptr && def.reads_rows(attrs);
-    static_cast<Leaf*>(n)->catch_up(rows ? &in[1]->value() : nullptr);
-  }
-}
-
 // What recording has to know of the inputs.
 struct Tracked {
   bool any = false;    // one of them requires a gradient
@@ -92,8 +92,6 @@ Tracked look_at_edges(const OpDef& def, const void* attrs, Inputs in) {
   }
   return t;
 }
-
-constexpr size_t align16(size_t n) { return (n + 15) & ~size_t{15}; }
 
 // Saves a value with its version at place `at` of a node.
 inline void save(Node* n, size_t at, const Array& a) {
@@ -132,10 +130,7 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
     }
   }
   const size_t n_saved = (def.saves_in ? n_in : 0) + (def.saves_out ? out.size() : 0);
-  const size_t fixed =
-      sizeof(Node) + n_in * sizeof(Edge) + n_saved * (sizeof(Array) + sizeof(uint32_t));
-  const size_t bytes = def.attrs_size == 0 ? fixed : align16(fixed) + def.attrs_size;
-  auto* n = static_cast<Node*>(allocate(bytes));
+  auto* n = static_cast<Node*>(allocate(node_bytes(n_in, n_saved, def.attrs_size)));
   n->n_inputs = static_cast<uint16_t>(n_in);
   n->n_saved = static_cast<uint16_t>(n_saved);
   if (def.copy_attrs != nullptr) {
@@ -182,74 +177,6 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
   return n;
 }
 
-// retain() for a caller that has looked up its heap.
-inline void retain_on(const ThreadHeap* heap, Block* b) {
-  if (b->heap == heap && b->local != 0) [[likely]] {
-    ++b->local;
-  } else {
-    retain_shared(b);
-  }
-}
-
-// Enters an op on aligned inputs in the tape: what record() does, with nothing left to find out.
-// Every instruction here is one of each op's; so the loops are short and of constant length, and
-// what depends on the thread is looked up once.
-template <int n_in>
-Node* record_aligned(const OpDef& def, const void* attrs, const Tensor* const* in, ArrayRep* out,
-                     uint32_t wanted, uint64_t seq, Where where) {
-  GradUses uses = def.pair_uses[wanted];
-  if (def.uses_by_attrs) [[unlikely]] {
-    uses = {};
-    for (int i = 0; i < n_in; ++i) {
-      if ((wanted >> i & 1) != 0) uses |= def.uses(attrs, i);
-    }
-  }
-  const int n_saved = (def.saves_in ? n_in : 0) + (def.saves_out ? 1 : 0);
-  const size_t fixed = sizeof(Node) + n_in * sizeof(Edge) +
-                       static_cast<size_t>(n_saved) * (sizeof(Array) + sizeof(uint32_t));
-  auto* n =
-      static_cast<Node*>(allocate(def.attrs_size == 0 ? fixed : align16(fixed) + def.attrs_size));
-  ThreadHeap* heap = n->heap;
-  n->n_inputs = n_in;
-  n->n_saved = static_cast<uint16_t>(n_saved);
-  n->kind = BlockKind::kNode;
-  n->tag0 = Node::kAligned;
-  n->tag3 = 1;
-  n->def = &def;
-  n->where = tls_tape.placed ? tls_tape.where : where;
-  n->extras = nullptr;
-  n->slot = 0;
-  n->seq = heap->clock = std::max(heap->clock, seq) + 1;
-  for (int i = 0; i < n_in; ++i) {
-    const Edge& e = in[i]->edge();
-    if (e) retain_on(heap, e.node());
-    new (&n->edges()[i]) Edge(Edge::adopt(e.node(), e.output()));
-  }
-  auto* saved = reinterpret_cast<Array*>(n->edges() + n_in);
-  auto* version = reinterpret_cast<uint32_t*>(saved + n_saved);
-  int at = 0;
-  if (def.saves_in) {
-    for (; at < n_in; ++at) {
-      ArrayRep* a = nullptr;
-      version[at] = 0;
-      if ((uses.in >> at & 1) != 0) {
-        a = in[at]->value().rep();
-        retain_on(heap, a);
-        version[at] = in[at]->value().version();
-      }
-      new (&saved[at]) Array(Array::adopt(a));
-    }
-  }
-  if (def.saves_out) {
-    const bool used = (uses.out & 1) != 0;
-    if (used) retain_on(heap, out);
-    new (&saved[at]) Array(Array::adopt(used ? out : nullptr));
-    version[at] = 0;
-  }
-  if (def.attrs_size != 0) std::memcpy(n->attrs(), attrs, def.attrs_size);
-  return n;
-}
-
 bool records(const OpDef& def, const Tracked& tracked) {
   return tracked.any && tls_tape.grad_enabled && def.backward != nullptr;
 }
@@ -284,41 +211,6 @@ Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
   Node* n = record(def, attrs, in, {&out, 1}, tracked, alike, where);
   return Tensor(std::move(out), Edge::adopt(n, 0));
 }
-
-template <int n_in>
-Tensor apply_aligned(const OpDef& def, const void* attrs, const Tensor* const* in, Where where) {
-  const ArrayRep* first = in[0]->value().rep();
-  const ArrayRep* last = in[n_in - 1]->value().rep();
-  if (first == nullptr || last == nullptr || !aligned(first, last) ||
-      !is_differentiable(first->dtype()) || tls_tape.anomaly || def.copy_attrs != nullptr)
-      [[unlikely]] {
-    return apply_one(def, attrs, Inputs(in, n_in), where);
-  }
-  uint32_t wanted = 0;
-  uint8_t flags = 0;
-  uint64_t seq = 0;
-  for (int i = 0; i < n_in; ++i) {
-    const Node* n = in[i]->edge().node();
-    if (n == nullptr) continue;
-    wanted |= 1u << i;
-    flags |= n->flags();
-    seq = std::max(seq, n->seq);
-  }
-  if ((flags & Node::kLazy) != 0) [[unlikely]]
-    catch_up(def, attrs, Inputs(in, n_in));
-  const void* data[n_in];
-  for (int i = 0; i < n_in; ++i) data[i] = in[i]->value().raw();
-  Array out = Array::adopt(new_like(first));
-  def.forward_aligned(attrs, first->dtype(), data, out.raw(), static_cast<size_t>(first->numel));
-  if (wanted == 0 || !tls_tape.grad_enabled || def.backward == nullptr) {
-    return Tensor(std::move(out));
-  }
-  Node* n = record_aligned<n_in>(def, attrs, in, out.rep(), wanted, seq, where);
-  return Tensor(std::move(out), Edge::adopt(n, 0));
-}
-
-template Tensor apply_aligned<1>(const OpDef&, const void*, const Tensor* const*, Where);
-template Tensor apply_aligned<2>(const OpDef&, const void*, const Tensor* const*, Where);
 
 void apply_all(const OpDef& def, const void* attrs, Inputs in, Outputs* result, Where where) {
   const Metas metas = infer(def, attrs, in);

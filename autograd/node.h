@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <source_location>
 #include <vector>
@@ -53,15 +54,14 @@ class Edge {
   bool operator==(const Edge&) const = default;
 
   /// Takes over the caller's reference to the node.
-  static Edge adopt(Node* node, uint16_t output) {
-    Edge e;
-    e.bits_ = pack(node, output);
-    return e;
-  }
+  static Edge adopt(Node* node, uint16_t output) { return Edge(pack(node, output)); }
+  /// The same edge, whose node the caller has counted once more.
+  static Edge adopt(const Edge& o) { return Edge(o.bits_); }
   /// Hands the reference to the caller.
   Node* release() { return reinterpret_cast<Node*>(std::exchange(bits_, 0) & kPointer); }
 
  private:
+  explicit Edge(uint64_t bits) : bits_(bits) {}
   static constexpr uint64_t kPointer = (uint64_t{1} << 48) - 1;
   static uint64_t pack(Node* node, uint16_t output) {
     return reinterpret_cast<uint64_t>(node) | (static_cast<uint64_t>(output) << 48);
@@ -99,7 +99,7 @@ struct Node : Block {
   uint64_t seq;  // Lamport clock at the recording: above that of every input
   Where where;
   NodeExtras* extras;
-  uint32_t slot;  // of the pass in flight; see NOTE [Finding a node's slot] in engine.cc
+  uint32_t slot;  // of the pass in flight; see NOTE [Finding a node's slot] in pass.h
   uint16_t n_inputs;
   uint16_t n_saved;
 
@@ -140,10 +140,17 @@ inline void Edge::release_node() {
 struct ThreadTape {
   bool grad_enabled = true;
   bool anomaly = false;
-  bool in_rule = false;  // a backward rule runs, which anomaly mode judges by what it gives
   bool placed = false;   // what is recorded now is placed at `where`, not where it was called
+  bool in_rule = false;  // a backward rule runs, which anomaly mode judges by what it gives
   int depth = 0;         // of passes in flight
   Where where;
+
+  /// The first three are as they usually are.
+  bool usual() const {
+    uint32_t word;
+    std::memcpy(&word, this, sizeof(word));
+    return (word & 0xFFFFFF) == 1;
+  }
 };
 extern constinit thread_local ThreadTape tls_tape;
 

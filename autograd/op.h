@@ -94,9 +94,8 @@ inline constexpr uint64_t kAll = ~uint64_t{0};
 struct AlignedGrads {
   DType dtype;
   size_t n;
-  const void* g;      ///< gradient of the output
-  const void* in[2];  ///< inputs, where uses() names them
-  const void* out;    ///< output, where uses() names it
+  const void* g;         ///< gradient of the output
+  const void* saved[3];  ///< the inputs, then the output; null where uses() does not name it
   /// Gradients of the inputs, null where nobody wants them. One of them may be `g` itself, which is
   /// to be written last.
   void* dx[2];
@@ -120,8 +119,6 @@ struct OpDef {
   GradUses (*uses)(const void* attrs, int input);
   GradUses pair_uses[4];  // of inputs 0 and 1 together, by the bits of those that want a gradient
   bool uses_by_attrs;     // then pair_uses does not hold
-  void (*forward_aligned)(const void* attrs, DType dtype, const void* const* in, void* out,
-                          size_t n);                                       // may be null
   void (*backward_aligned)(const void* attrs, const AlignedGrads& grads);  // may be null
   Cost (*cost)(const void* attrs, Span<const Meta> in, Span<const Meta> out);
   std::string (*describe)(const void* attrs);      // may be null
@@ -218,12 +215,7 @@ constexpr OpDef make_op_def() {
   if constexpr (requires { Op::kElementwise; }) d.elementwise = Op::kElementwise;
   if constexpr (requires { Op::kPassesGradient; }) d.passes_gradient = Op::kPassesGradient;
   if constexpr (requires { Op::kAccumulates; }) d.accumulates = Op::kAccumulates;
-  if constexpr (detail::HasForwardAligned<Op>) {
-    static_assert(Op::kElementwise);
-    d.forward_aligned = [](const void* a, DType t, const void* const* in, void* out, size_t n) {
-      Op::forward_aligned(*static_cast<const Attrs*>(a), t, in, out, n);
-    };
-  }
+  if constexpr (detail::HasForwardAligned<Op>) static_assert(Op::kElementwise);
   if constexpr (requires { &Op::backward_aligned; }) {
     d.backward_aligned = [](const void* a, const AlignedGrads& g) {
       Op::backward_aligned(*static_cast<const Attrs*>(a), g);
@@ -330,11 +322,10 @@ namespace detail {
 
 /// Runs `def` on the inputs and records it where a gradient is wanted. `attrs` is the op's Attrs.
 Tensor apply_one(const OpDef& def, const void* attrs, Span<const Tensor* const> in, Where where);
-/// The same for an op with forward_aligned, of 1 or 2 inputs.
-template <int n>
-Tensor apply_aligned(const OpDef& def, const void* attrs, const Tensor* const* in, Where where);
-extern template Tensor apply_aligned<1>(const OpDef&, const void*, const Tensor* const*, Where);
-extern template Tensor apply_aligned<2>(const OpDef&, const void*, const Tensor* const*, Where);
+/// The same for an op with forward_aligned, of 1 or 2 inputs; in aligned.h.
+template <class Op, int n_in>
+inline Tensor apply_aligned(const typename Op::Attrs& attrs, const Tensor* const (&in)[n_in],
+                            Where where);
 /// The same for an op of several outputs.
 void apply_all(const OpDef& def, const void* attrs, Span<const Tensor* const> in, Outputs* out,
                Where where);
@@ -343,11 +334,12 @@ void apply_all(const OpDef& def, const void* attrs, Span<const Tensor* const> in
 
 /// Calls an op with attributes.
 template <class Op, class... T>
-Tensor apply_with(const typename Op::Attrs& attrs, At first, const T&... rest) {
+[[gnu::always_inline]] inline Tensor apply_with(const typename Op::Attrs& attrs, At first,
+                                                const T&... rest) {
   constexpr int kInputs = 1 + sizeof...(T);
   const Tensor* in[] = {first.tensor, &static_cast<const Tensor&>(rest)...};
   if constexpr (detail::HasForwardAligned<Op> && kInputs <= 2) {
-    return detail::apply_aligned<kInputs>(kOpDef<Op>, &attrs, in, first.where);
+    return detail::apply_aligned<Op, kInputs>(attrs, in, first.where);
   } else {
     return detail::apply_one(kOpDef<Op>, &attrs, in, first.where);
   }
@@ -355,7 +347,7 @@ Tensor apply_with(const typename Op::Attrs& attrs, At first, const T&... rest) {
 
 /// Calls an op without attributes, or with default ones.
 template <class Op, class... T>
-Tensor apply(At first, const T&... rest) {
+[[gnu::always_inline]] inline Tensor apply(At first, const T&... rest) {
   const typename Op::Attrs attrs{};
   return apply_with<Op>(attrs, first, rest...);
 }
@@ -386,3 +378,5 @@ void require_floating(const OpDoc& doc, Span<const Meta> in);
 void require_same_dtype(const OpDoc& doc, Span<const Meta> in);
 
 }  // namespace ebb
+
+#include "ebb/autograd/aligned.h"

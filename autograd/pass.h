@@ -86,7 +86,9 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   static constexpr bool kGraph = std::is_same_v<G, Tensor>;
 
   explicit Pass(bool retain)
-      : own_heap_(tls_tape.depth == 0 ? tls_heap : nullptr), retain_(retain) {
+      : own_heap_(tls_tape.depth == 0 ? tls_heap : nullptr),
+        retain_(retain),
+        brief_(!kGraph && !retain && !tls_tape.anomaly) {
     slots_.reserve(16);
     ready_.reserve(16);
     leaves_.reserve(16);
@@ -136,6 +138,9 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     tls_tape.in_rule = true;
     while (has_next_) {
       const uint32_t s = take_next();
+      if constexpr (!kGraph) {
+        if (play_aligned(s)) continue;
+      }
       play(s, at_target);
     }
     for (size_t i = 0; i < leaves_.size(); ++i) finish_leaf(leaves_[i], at_target);
@@ -160,7 +165,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   }
 
  private:
-  struct Slot {
+  struct alignas(32) Slot {
     Node* node = nullptr;  // counted
     G grad;                // of output 0
     PoolVector<G> others;  // of the outputs above, where there are any
@@ -183,10 +188,10 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   static constexpr uint32_t kNone = UINT32_MAX;
 
-  uint32_t find(Node* n) const {
+  [[gnu::always_inline]] uint32_t find(Node* n) const {
     if (marks(n)) [[likely]] {
       const uint32_t s = n->slot;
-      return s < slots_.size() && slots_[s].node == n ? s : kNone;
+      return s < n_slots_ && slots_[s].node == n ? s : kNone;
     }
     const auto it = foreign_.find(n);
     return it == foreign_.end() ? kNone : it->second;
@@ -203,8 +208,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       s = free_.back();
       free_.pop_back();
     } else {
-      s = static_cast<uint32_t>(slots_.size());
       slots_.emplace_back();
+      s = n_slots_++;
     }
     if (marks(n)) [[likely]] {
       n->slot = s;
@@ -262,7 +267,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       if (n->is_leaf()) {
         leaves_.push_back(at);
       } else {
-        enqueue({n->seq, order_++, at});
+        enqueue(n->seq, at);
       }
     }
     G* to = &s.grad;
@@ -288,12 +293,18 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   }
 
   // The next node is kept apart from the heap of the others: in a chain the heap stays empty.
-  void enqueue(Ready r) {
-    if (!has_next_) {
-      next_ = r;
-      has_next_ = true;
+  [[gnu::always_inline]] void enqueue(uint64_t seq, uint32_t slot) {
+    const uint32_t order = order_++;
+    if (has_next_) {
+      push({seq, order, slot});
       return;
     }
+    has_next_ = true;
+    next_.seq = seq;
+    next_.order = order;
+    next_.slot = slot;
+  }
+  [[gnu::noinline]] void push(Ready r) {
     if (next_ < r) std::swap(next_, r);
     ready_.push_back(r);
     std::push_heap(ready_.begin(), ready_.end());
@@ -350,9 +361,6 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   }
 
   void play_rule_of(Node& n, uint32_t at) {
-    if constexpr (!kGraph) {
-      if ((n.flags() & Node::kAligned) != 0 && play_aligned(n, at)) return;
-    }
     const size_t words = (n.n_inputs + 63u) / 64;
     uint64_t inline_needs[1] = {0};
     PoolVector<uint64_t> many(words > 1 ? words : 0);
@@ -374,63 +382,170 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     current_ = before;
   }
 
-  // The way of elementwise ops on aligned arrays: the kernel writes straight into the buffers of
-  // the gradients in flight. False where it cannot be gone.
-  bool play_aligned(Node& n, uint32_t at) {
-    const OpDef& def = *n.def;
-    Gradient& own = slots_[at].grad;
-    if (!own.is_dense() || !own.dense_part().is_contiguous() || anomaly_) return false;
-    if (def.passes_gradient) {
-      const Gradient g = std::move(own);
-      for (int i = 0; i < n.n_inputs; ++i) {
-        const Edge& e = n.edges()[i];
-        if (e && (!targeted_ || needed(e.node()))) accumulate(e, Gradient(g));
-      }
-      return true;
+  // NOTE [The short way of elementwise ops]
+  // What play() does, all at once and with nothing left to find out, for an elementwise op of n_in
+  // inputs on aligned arrays: its kernel writes straight into the buffers of the gradients in
+  // flight, its slot goes to the node that it leads to, and with it the node's own reference. On
+  // small arrays this is what an op costs. Does nothing, and says false, where the plain way has to
+  // be gone.
+  bool play_aligned(uint32_t at) {
+    const Slot& slot = slots_[at];
+    Node& n = *slot.node;
+    if (!brief_ || n.heap != own_heap_ ||
+        (n.flags() & (Node::kAligned | Node::kPlayed)) != Node::kAligned || n.extras != nullptr ||
+        slot.is.target || slot.is.stop || !slot.grad.is_dense()) {
+      return false;
     }
-    if (def.backward_aligned == nullptr) return false;
-    Array g = std::move(own).take_dense();
+    return n.n_inputs == 1 ? play_aligned<1>(n, at) : play_aligned<2>(n, at);
+  }
+
+  template <int n_in>
+  bool play_aligned(Node& n, uint32_t at) {
+    ThreadHeap* const heap = own_heap_;
+    const OpDef& def = *n.def;
+    ArrayRep* const g = slots_[at].grad.dense_part().rep();
+    if (!g->contiguous()) return false;
+    auto* const edges = reinterpret_cast<Edge*>(&n + 1);
+    auto* const saved = reinterpret_cast<Array*>(edges + n_in);
     AlignedGrads a;
-    a.dtype = g.dtype();
-    a.n = static_cast<size_t>(g.numel());
-    a.g = g.raw();
+    if (!values_of<n_in>(n, g, a.saved)) return false;
+
+    // Where each gradient goes: to a sum that is there, or into a buffer of its own.
     a.add = 0;
-    Array dx[2];
-    bool reusable = g.is_unique();
-    for (int i = 0; i < 2; ++i) {
-      a.in[i] = nullptr;
-      a.dx[i] = nullptr;
-      if (i >= n.n_inputs) continue;
-      if (def.saves_in && n.saved()[i].defined()) a.in[i] = n.saved()[i].raw();
-      const Edge& e = n.edges()[i];
-      if (!e || (targeted_ && !needed(e.node()))) continue;
-      if (def.accumulates) {
-        const uint32_t s = find(e.node());
-        Gradient* sum = s == kNone ? nullptr : gradient_of(s, e.output());
-        if (sum != nullptr && sum->defined() && sum->is_dense() && is_sum(sum->dense_part())) {
-          a.dx[i] = sum->dense_part().raw();
-          a.add |= 1u << i;
-          continue;
+    ArrayRep* fresh[n_in];
+    uint32_t first = 0;  // the slot of the first input's node
+    uint32_t wanted = 0;
+    bool reusable = g->root == g && is_unique_on(heap, g);
+    try {
+#pragma GCC unroll 2
+      for (int i = 0; i < n_in; ++i) {
+        fresh[i] = nullptr;
+        a.dx[i] = nullptr;
+        Node* m = edges[i].node();
+        if (m == nullptr) continue;
+        const uint32_t s = find(m);
+        if (i == 0) first = s;
+        if (targeted_ && (s == kNone || !slots_[s].is.needed)) continue;
+        wanted |= 1u << i;
+        if (def.accumulates && s != kNone && edges[i].output() == 0) {
+          const Gradient& sum = slots_[s].grad;
+          if (is_sum(sum, g)) {
+            a.dx[i] = sum.dense_part().rep()->data;
+            a.add |= 1u << i;
+            continue;
+          }
+        }
+        if (def.passes_gradient) {
+          fresh[i] = g;
+        } else {
+          fresh[i] = std::exchange(reusable, false) ? g : new_like_on(heap, g);
+          a.dx[i] = fresh[i]->data;
         }
       }
-      dx[i] = std::exchange(reusable, false) ? g : Array::empty_like(g);
-      a.dx[i] = dx[i].raw();
+      if (wanted == 0) return false;
+      if (!def.passes_gradient || a.add != 0) {
+        a.dtype = g->dtype();
+        a.n = static_cast<size_t>(g->numel);
+        a.g = g->data;
+        const auto* versions = reinterpret_cast<const uint32_t*>(saved + n.n_saved);
+        const auto attrs = align16(reinterpret_cast<uintptr_t>(versions + n.n_saved));
+        def.backward_aligned(reinterpret_cast<const void*>(attrs), a);
+      }
+    } catch (...) {
+      for (ArrayRep* r : fresh) {
+        if (r != nullptr && r != g) destroy_array_on(heap, r);
+      }
+      throw;
     }
-    a.out = nullptr;
-    if (def.saves_out) {
-      const Array& out = n.saved()[def.saves_in ? n.n_inputs : 0];
-      if (out.defined()) a.out = out.raw();
+
+    Node* const next = edges[0].node();
+    if (fresh[0] == g && (n_in == 1 || fresh[n_in - 1] == nullptr) && next->heap == heap &&
+        !next->is_leaf() && edges[0].output() == 0 && first == kNone) [[likely]] {
+      slots_[at].node = edges[0].release();
+      next->slot = at;
+      enqueue(next->seq, at);
+    } else {
+      deliver(n, at, fresh, n_in);
     }
-    def.backward_aligned(n.attrs(), a);
-    g = Array();
-    for (int i = 0; i < n.n_inputs; ++i) {
+    dismantle<n_in>(n);
+    return true;
+  }
+
+  // Hands on the gradients in `fresh`, each of which is g or a new one, and gives up the slot.
+  void deliver(Node& n, uint32_t at, ArrayRep* const* fresh, int n_in) {
+    const Array g = std::move(slots_[at].grad).take_dense();
+    Array dx[2];
+    for (int i = 0; i < n_in; ++i) {
+      dx[i] = fresh[i] == g.rep() ? g : Array::adopt(fresh[i]);
+    }
+    const_cast<Array&>(g) = Array();
+    slots_[at].is = {};
+    slots_[at].node = nullptr;
+    free_.push_back(at);
+    for (int i = 0; i < n_in; ++i) {
       if (dx[i].defined()) accumulate(n.edges()[i], Gradient(std::move(dx[i])));
+    }
+  }
+
+  // Data of the saved arrays, null for those that were not saved; false where one was overwritten
+  // or is not what `g` is the gradient of.
+  template <int n_in>
+  static bool values_of(const Node& n, const ArrayRep* g, const void** data) {
+    const int64_t numel = g->numel;
+    const uint8_t dtype = g->tag0;
+    const auto* const saved =
+        reinterpret_cast<const Array*>(reinterpret_cast<const Edge*>(&n + 1) + n_in);
+    const int n_saved = n.n_saved;
+    const auto* const version = reinterpret_cast<const uint32_t*>(saved + n_saved);
+#pragma GCC unroll 3
+    for (int i = 0; i <= n_in; ++i) {
+      if (i == n_in && n_saved == n_in) break;
+      const ArrayRep* r = saved[i].rep();
+      const void* at = nullptr;
+      if (r != nullptr) {
+        if (r->root->version.load(std::memory_order_relaxed) != version[i] || r->numel != numel ||
+            r->tag0 != dtype) {
+          return false;
+        }
+        at = r->data;
+      }
+      data[i] = at;
     }
     return true;
   }
 
-  // A buffer of this pass alone, to add to in place.
-  static bool is_sum(const Array& a) { return a.is_unique() && a.is_contiguous(); }
+  // A buffer of this pass alone, like `g`, to add to in place.
+  [[gnu::always_inline]] bool is_sum(const Gradient& sum, const ArrayRep* g) const {
+    const ArrayRep* s = sum.dense_part().rep();
+    return s != nullptr && sum.is_dense() && s->root == s && s->tags() == g->tags() &&
+           s->numel == g->numel && is_unique_on(own_heap_, s);
+  }
+
+  // Ends a node that was played and has no slot any more: what nobody else holds is freed.
+  template <int n_in>
+  void dismantle(Node& n) {
+    ThreadHeap* const heap = own_heap_;
+    if (!is_unique_on(heap, &n)) [[unlikely]] {
+      clear(n);
+      if (release_on(heap, &n)) release_last(&n);
+      return;
+    }
+    auto* const edges = reinterpret_cast<Edge*>(&n + 1);
+    auto* const saved = reinterpret_cast<Array*>(edges + n_in);
+#pragma GCC unroll 2
+    for (int i = 0; i < n_in; ++i) {
+      Node* m = edges[i].node();
+      if (m != nullptr && release_on(heap, m)) [[unlikely]]
+        release_last(m);
+    }
+#pragma GCC unroll 3
+    for (int i = 0; i <= n_in; ++i) {
+      if (i == n_in && n.n_saved == n_in) break;
+      ArrayRep* r = saved[i].rep();
+      if (r != nullptr && release_on(heap, r)) destroy_array_on(heap, r);
+    }
+    deallocate_on(heap, &n);
+  }
 
   void play_values(Node& n, const Saved& saved, uint32_t at) {
     if (n.def->backward_values == nullptr) {
@@ -605,6 +720,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   ThreadHeap* const own_heap_;  // whose nodes remember their slots; null in a nested pass
   const bool retain_;
+  const bool brief_;  // see NOTE [The short way of elementwise ops]
   const bool anomaly_ = tls_tape.anomaly;
   bool targeted_ = false;
   uint64_t lowest_ = 0;  // `seq` of the oldest target: what is older leads to none
@@ -613,6 +729,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   Ready next_{};
   Node* current_ = nullptr;
   PoolVector<Slot> slots_;
+  uint32_t n_slots_ = 0;  // slots_.size()
   PoolVector<uint32_t> free_;
   PoolVector<Ready> ready_;
   PoolVector<uint32_t> leaves_;

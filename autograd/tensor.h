@@ -154,6 +154,10 @@ class Tensor {
   /// The value as it lies in memory; array() is for everybody else.
   const Array& value() const { return value_; }
   const detail::Edge& edge() const { return edge_; }
+  /// Takes over the caller's references; `node` may be null.
+  static Tensor adopt(detail::ArrayRep* rep, detail::Node* node) {
+    return Tensor(Array::adopt(rep), detail::Edge::adopt(node, 0));
+  }
 
  private:
   friend struct detail::Leaf;

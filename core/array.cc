@@ -24,7 +24,7 @@ ArrayRep* new_rep(size_t bytes, DType dtype, int rank) {
   r->tag0 = static_cast<uint8_t>(dtype);
   r->tag1 = static_cast<uint8_t>(rank);
   r->tag2 = 1;
-  r->root = nullptr;
+  r->root = r;
   new (&r->version) std::atomic<uint32_t>(0);
   return r;
 }
@@ -95,7 +95,7 @@ Array Array::empty(DType dtype, const Shape& shape) {
 
 Array Array::empty_like(const Array& o) {
   const ArrayRep* from = o.rep_;
-  if (from->contiguous()) [[likely]]
+  if (from->contiguous() && from->data != nullptr) [[likely]]
     return adopt(detail::new_like(from));
   const int rank = from->rank();
   const size_t at = data_offset(rank);

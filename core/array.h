@@ -19,13 +19,20 @@ namespace detail {
 /// the elements too. A view refers to the root: the array that holds the elements.
 struct ArrayRep : Block {
   std::byte* data;
-  ArrayRep* root;  // null where this is the root
+  ArrayRep* root;  // itself where this is the root
   int64_t numel;
   std::atomic<uint32_t> version;  // of a root: how often its elements were overwritten
 
   DType dtype() const { return static_cast<DType>(tag0); }
   int rank() const { return tag1; }
   bool contiguous() const { return tag2 != 0; }
+  /// Kind, type, rank and order in one word, to compare and copy.
+  uint32_t tags() const {
+    static_assert(offsetof(Block, tag2) == offsetof(Block, kind) + 3);
+    uint32_t word;
+    std::memcpy(&word, &kind, sizeof(word));
+    return word;
+  }
   const int64_t* dims() const { return reinterpret_cast<const int64_t*>(this + 1); }
   int64_t* dims() { return reinterpret_cast<int64_t*>(this + 1); }
   const int64_t* strides() const { return dims() + rank(); }
@@ -33,11 +40,12 @@ struct ArrayRep : Block {
 };
 static_assert(sizeof(ArrayRep) == 64);
 
-inline void destroy_array(ArrayRep* r) {
+[[gnu::always_inline]] inline void destroy_array_on(ThreadHeap* h, ArrayRep* r) {
   ArrayRep* root = r->root;
-  deallocate(r);
-  if (root != nullptr && release(root)) deallocate(root);
+  deallocate_on(h, r);
+  if (root != r && release_on(h, root)) deallocate_on(h, root);
 }
+[[gnu::noinline]] inline void destroy_array(ArrayRep* r) { destroy_array_on(tls_heap, r); }
 
 constexpr size_t header_bytes(int rank) {
   return sizeof(ArrayRep) + 2 * sizeof(int64_t) * static_cast<size_t>(rank);
@@ -47,27 +55,43 @@ constexpr size_t data_offset(int rank) {
   return (header_bytes(rank) + kGranule - 1) / kGranule * kGranule;
 }
 
-/// A new root of the type, sizes and strides of `from`, which is contiguous.
-inline ArrayRep* new_like(const ArrayRep* from) {
+/// A new root of the type, sizes and strides of `from`, which is contiguous and has elements. `h`
+/// is the heap of the calling thread.
+[[gnu::always_inline]] inline ArrayRep* new_like_on(ThreadHeap* h, const ArrayRep* from) {
   const int rank = from->rank();
-  const size_t at = data_offset(rank);
-  const auto bytes = static_cast<size_t>(from->numel) * size_of(from->dtype());
-  auto* r = static_cast<ArrayRep*>(allocate(at + bytes));
-  r->kind = BlockKind::kArray;
-  r->tag0 = from->tag0;
-  r->tag1 = from->tag1;
-  r->tag2 = 1;
+  ArrayRep* r;
+  std::ptrdiff_t at;
+#ifndef EBB_NO_POOL
+  if (from->root == from) [[likely]] {
+    at = from->data - reinterpret_cast<const std::byte*>(from);
+    r = static_cast<ArrayRep*>(allocate_class(h, from->size_class));
+  } else
+#endif
+  {
+    at = static_cast<std::ptrdiff_t>(data_offset(rank));
+    r = static_cast<ArrayRep*>(allocate_on(
+        h, data_offset(rank) + static_cast<size_t>(from->numel) * size_of(from->dtype())));
+  }
+  const uint32_t tags = from->tags();
+  std::memcpy(&r->kind, &tags, sizeof(tags));
   r->data = reinterpret_cast<std::byte*>(r) + at;
-  r->root = nullptr;
+  r->root = r;
   r->numel = from->numel;
   r->version.store(0, std::memory_order_relaxed);
-  for (int i = 0; i < 2 * rank; ++i) r->dims()[i] = from->dims()[i];
+  if (rank == 1) [[likely]] {
+    std::memcpy(r->dims(), from->dims(), 2 * sizeof(int64_t));
+  } else {
+    for (int i = 0; i < 2 * rank; ++i) r->dims()[i] = from->dims()[i];
+  }
   return r;
 }
+inline ArrayRep* new_like(const ArrayRep* from) { return new_like_on(tls_heap, from); }
 
 /// Whether both have the same type and sizes and lie in row-major order.
 inline bool aligned(const ArrayRep* a, const ArrayRep* b) {
-  if (a->tag0 != b->tag0 || a->tag1 != b->tag1 || a->tag2 == 0 || b->tag2 == 0) return false;
+  if (a->tags() != b->tags() || !a->contiguous() || a->numel != b->numel) return false;
+  if (a->rank() <= 1) [[likely]]
+    return true;
   for (int i = 0; i < a->rank(); ++i) {
     if (a->dims()[i] != b->dims()[i]) return false;
   }
@@ -104,7 +128,7 @@ class Array {
     std::swap(rep_, o.rep_);
     return *this;
   }
-  ~Array() {
+  [[gnu::always_inline]] ~Array() {
     if (rep_ != nullptr && detail::release(rep_)) detail::destroy_array(rep_);
   }
 
@@ -177,7 +201,7 @@ class Array {
   }
   bool shares_storage(const Array& o) const { return root() == o.root(); }
   /// This handle is the only one to elements that no view shares, so they may be reused.
-  bool is_unique() const { return rep_->root == nullptr && detail::is_unique(rep_); }
+  bool is_unique() const { return rep_->root == rep_ && detail::is_unique(rep_); }
 
   /// Element at `index` (one number a dimension, in range), as double.
   double at(Span<const int64_t> index) const;
@@ -188,15 +212,12 @@ class Array {
 
   detail::ArrayRep* rep() const { return rep_; }
   /// Takes over the caller's reference.
-  static Array adopt(detail::ArrayRep* rep) {
-    Array a;
-    a.rep_ = rep;
-    return a;
-  }
+  static Array adopt(detail::ArrayRep* rep) { return Array(rep); }
   detail::ArrayRep* release() { return std::exchange(rep_, nullptr); }
 
  private:
-  detail::ArrayRep* root() const { return rep_->root != nullptr ? rep_->root : rep_; }
+  explicit Array(detail::ArrayRep* rep) : rep_(rep) {}
+  detail::ArrayRep* root() const { return rep_->root; }
   void check_type(DType want) const {
     if (want != dtype()) throw_type(want);
   }

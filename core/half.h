@@ -38,7 +38,7 @@ constexpr float16 to_float16(float f) {
   const uint32_t a = u & 0x7fffffffu;
   if (a > 0x7f800000u) return {static_cast<uint16_t>(sign | 0x7e00u)};
   if (a >= 0x477ff000u) return {static_cast<uint16_t>(sign | 0x7c00u)};  // rounds to infinity
-  if (a < 0x38800000u) {                                                // subnormal half
+  if (a < 0x38800000u) {                                                 // subnormal half
     // Adding 0.5 puts the half's last bit at the float's last bit, and the adder rounds.
     const float shifted = std::bit_cast<float>(a) + 0.5f;
     return {static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u))};

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -101,16 +103,23 @@ constexpr size_t class_bytes(int size_class) {
   return static_cast<size_t>(5 + k % 4) << (k / 4 + 8);
 }
 
-/// A block of at least `bytes`, aligned to 64, with one reference held by the caller. Throws
-/// MemoryError.
-inline Block* allocate(size_t bytes) {
-#ifndef EBB_NO_POOL
-  ThreadHeap* h = tls_heap;
-  if (h != nullptr && bytes <= 1024) [[likely]] {
-    const size_t c = (bytes + kGranule - 1) / kGranule;
+// class_bytes() as a table.
+inline constexpr auto kClassBytes = [] {
+  std::array<int64_t, kClasses> bytes{};
+  for (size_t c = 0; c < bytes.size(); ++c) {
+    bytes[c] = static_cast<int64_t>(class_bytes(static_cast<int>(c)));
+  }
+  return bytes;
+}();
+
+// What follows comes in two forms: `_on` takes the heap of the calling thread, which is worth
+// looking up once where much is allocated or counted.
+
+/// A block of a class for the calling thread, whose heap is `h`, or null.
+[[gnu::always_inline]] inline Block* allocate_class(ThreadHeap* h, size_t c) {
+  if (h != nullptr) [[likely]] {
     Block* b = h->free[c];
-    const int64_t live =
-        h->live.load(std::memory_order_relaxed) + static_cast<int64_t>(c * kGranule);
+    const int64_t live = h->live.load(std::memory_order_relaxed) + kClassBytes[c];
     if (b != nullptr && live <= h->watermark.load(std::memory_order_relaxed)) [[likely]] {
       h->live.store(live, std::memory_order_relaxed);
       h->free[c] = b->next;
@@ -119,38 +128,59 @@ inline Block* allocate(size_t bytes) {
       return b;
     }
   }
+  return allocate_slow(static_cast<size_t>(kClassBytes[c]));
+}
+
+/// A block of at least `bytes`, aligned to 64, with one reference held by the caller. Throws
+/// MemoryError.
+[[gnu::always_inline]] inline Block* allocate_on(ThreadHeap* h, size_t bytes) {
+#ifndef EBB_NO_POOL
+  if (bytes <= 1024) [[likely]]
+    return allocate_class(h, (bytes + kGranule - 1) / kGranule);
+#else
+  (void)h;
 #endif
   return allocate_slow(bytes);
 }
+inline Block* allocate(size_t bytes) { return allocate_on(tls_heap, bytes); }
 
 /// Returns the memory of a block whose contents are destroyed.
-inline void deallocate(Block* b) {
+[[gnu::always_inline]] inline void deallocate_on(ThreadHeap* h, Block* b) {
 #ifndef EBB_NO_POOL
-  ThreadHeap* h = b->heap;
-  if (h == tls_heap) [[likely]] {
+  if (b->heap == h) [[likely]] {
+    const size_t c = b->size_class;
     b->kind = BlockKind::kFree;
-    b->next = h->free[b->size_class];
-    h->free[b->size_class] = b;
-    h->live.store(
-        h->live.load(std::memory_order_relaxed) - static_cast<int64_t>(class_bytes(b->size_class)),
-        std::memory_order_relaxed);
+    b->next = h->free[c];
+    h->free[c] = b;
+    h->live.store(h->live.load(std::memory_order_relaxed) - kClassBytes[c],
+                  std::memory_order_relaxed);
     return;
   }
+#else
+  (void)h;
 #endif
   deallocate_elsewhere(b);
 }
+inline void deallocate(Block* b) { deallocate_on(tls_heap, b); }
 
-inline void retain(Block* b) {
-  if (b->heap == tls_heap && b->local != 0) [[likely]] {
+/// Whether the owner of `h` counts its references in `local`.
+[[gnu::always_inline]] inline bool counts_on(const ThreadHeap* h, const Block* b) {
+  // Said of both, so that neither is compiled as a jump away.
+  return __builtin_expect(b->heap == h, 1) && __builtin_expect(b->local != 0, 1);
+}
+
+[[gnu::always_inline]] inline void retain_on(const ThreadHeap* h, Block* b) {
+  if (counts_on(h, b)) [[likely]] {
     ++b->local;
   } else {
     retain_shared(b);
   }
 }
+inline void retain(Block* b) { retain_on(tls_heap, b); }
 
 /// Drops a reference; true where it was the last and the caller has to destroy the contents.
-inline bool release(Block* b) {
-  if (b->heap == tls_heap && b->local != 0) [[likely]] {
+[[gnu::always_inline]] inline bool release_on(const ThreadHeap* h, Block* b) {
+  if (counts_on(h, b)) [[likely]] {
     if (--b->local != 0) return false;
     if (b->shared.load(std::memory_order_acquire) == 0) [[likely]]
       return true;
@@ -158,11 +188,18 @@ inline bool release(Block* b) {
   }
   return release_shared(b);
 }
+inline bool release(Block* b) { return release_on(tls_heap, b); }
 
 /// True where the caller's is the only reference.
-inline bool is_unique(const Block* b) {
-  return b->heap == tls_heap && b->local == 1 && b->shared.load(std::memory_order_acquire) == 0;
+[[gnu::always_inline]] inline bool is_unique_on(const ThreadHeap* h, const Block* b) {
+  // Both counts in one load: local is 1, shared is 0.
+  using Word [[gnu::may_alias]] = uint64_t;
+  static_assert(offsetof(Block, shared) == offsetof(Block, local) + 4 &&
+                offsetof(Block, local) % 8 == 0 && std::endian::native == std::endian::little);
+  return b->heap == h &&
+         __atomic_load_n(reinterpret_cast<const Word*>(&b->local), __ATOMIC_ACQUIRE) == 1;
 }
+inline bool is_unique(const Block* b) { return is_unique_on(tls_heap, b); }
 
 /// Destroys what a block holds and returns its memory, whatever its kind.
 void destroy(Block* b);

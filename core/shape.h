@@ -90,8 +90,8 @@ int normalize_axis(int64_t axis, int rank, const char* op);
 class Axes {
  public:
   Axes() = default;
-  Axes(int axis) : axes_{axis} {}                          // NOLINT(google-explicit-constructor)
-  Axes(int64_t axis) : axes_{axis} {}                      // NOLINT(google-explicit-constructor)
+  Axes(int axis) : axes_{axis} {}      // NOLINT(google-explicit-constructor)
+  Axes(int64_t axis) : axes_{axis} {}  // NOLINT(google-explicit-constructor)
   Axes(std::initializer_list<int64_t> axes) : axes_(axes) {}
   explicit Axes(Span<const int64_t> axes) : axes_(axes) {}
 

@@ -61,21 +61,22 @@ struct BinaryOp {
   static void forward_aligned(const Attrs&, DType t, const void* const* in, void* out, size_t n) {
     kernels::binary_fn(t, Op::kKernel)(in[0], 1, in[1], 1, out, n);
   }
+  // Operands of different types are converted first.
+  static Tensor unaligned(Span<const Tensor* const> in, Where where) {
+    constexpr Attrs kNoAttrs;
+    if (!in[0]->value().defined() || !in[1]->value().defined() ||
+        in[0]->dtype() == in[1]->dtype()) {
+      return detail::apply_one(kOpDef<Op>, &kNoAttrs, in, where);
+    }
+    const Promoted p(*in[0], *in[1], where);
+    const Tensor* const promoted[] = {&p.a, &p.b};
+    return detail::apply_one(kOpDef<Op>, &kNoAttrs, promoted, where);
+  }
 };
 
 // Both operands had the shape and layout of the gradient, so that its kernel runs straight through.
 bool simple(const Saved& s, const Array& g) {
   return g.is_contiguous() && s.in_shape_is(0, g) && s.in_shape_is(1, g);
-}
-
-// dx += g * factor
-void add_product(const AlignedGrads& g, const void* factor, void* dx) {
-  visit_differentiable(g.dtype, [&](auto t) {
-    using T = decltype(t);
-    auto* sum = static_cast<T*>(dx);
-    kernels::addcmul(sum, T{1}, static_cast<const T*>(g.g), static_cast<const T*>(factor), sum,
-                     g.n);
-  });
 }
 
 }  // namespace
@@ -84,7 +85,14 @@ struct Add : BinaryOp<Add> {
   static constexpr OpDoc kDoc{"add", "y = a + b, elementwise", "a:[...] b:[...] -> y:[...]"};
   static constexpr Binary kKernel = Binary::kAdd;
   static constexpr bool kPassesGradient = true;
+  static constexpr bool kAccumulates = true;
   static constexpr GradUses uses(int) { return {}; }
+  static void backward_aligned(const Attrs&, const AlignedGrads& g) {
+    for (int i = 0; i < 2; ++i) {
+      if ((g.add >> i & 1) == 0) continue;
+      kernels::binary_fn(g.dtype, Binary::kAdd)(g.dx[i], 1, g.g, 1, g.dx[i], g.n);
+    }
+  }
   static Grads backward(const Saved& s, const OutGrads& g) {
     return {s.needs(0) ? unbroadcast(s, g[0], 0) : Tensor(),
             s.needs(1) ? unbroadcast(s, g[0], 1) : Tensor()};
@@ -119,14 +127,16 @@ struct Mul : BinaryOp<Mul> {
   static constexpr bool kAccumulates = true;
   static constexpr GradUses uses(int input) { return {.in = detail::bit(1 - input)}; }
   static void backward_aligned(const Attrs&, const AlignedGrads& g) {
-    const int first = g.dx[0] == g.g ? 1 : 0;
-    for (const int i : {first, 1 - first}) {
-      if (g.dx[i] == nullptr) continue;
-      if ((g.add >> i & 1) == 0) {
-        kernels::binary_fn(g.dtype, Binary::kMul)(g.g, 1, g.in[1 - i], 1, g.dx[i], g.n);
-      } else {
-        add_product(g, g.in[1 - i], g.dx[i]);
-      }
+    const auto run = [&](auto t) {
+      using T = decltype(t);
+      const auto at = [](const void* p) { return static_cast<const T*>(p); };
+      kernels::mul_backward(at(g.g), at(g.saved[0]), at(g.saved[1]), static_cast<T*>(g.dx[0]),
+                            static_cast<T*>(g.dx[1]), g.add, g.n);
+    };
+    if (g.dtype == kFloat32) [[likely]] {
+      run(float());
+    } else {
+      run(double());
     }
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
@@ -411,10 +421,6 @@ namespace {
 
 template <class Op>
 Tensor binary(const Tensor& a, const Tensor& b, Where where) {
-  if (a.value().defined() && b.value().defined() && a.dtype() != b.dtype()) [[unlikely]] {
-    const ops::Promoted p(a, b, where);
-    return apply<Op>(At(p.a, where), p.b);
-  }
   return apply<Op>(At(a, where), b);
 }
 

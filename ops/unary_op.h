@@ -48,7 +48,7 @@ struct UnaryOp {
     kernels::run_unary(kernel, t, in[0], out, n, a);
   }
   static void backward_aligned(const Attrs& a, const AlignedGrads& g) {
-    kernels::run_unary_backward(kernel, g.dtype, g.g, g.in[0], g.out, g.dx[0], g.n, a);
+    kernels::run_unary_backward(kernel, g.dtype, g.g, g.saved[0], g.saved[1], g.dx[0], g.n, a);
   }
   static Grads backward(const Saved& s, const OutGrads& g) { return {Op::derivative(s, g[0])}; }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
