@@ -93,15 +93,20 @@ Tracked look_at_edges(const OpDef& def, const void* attrs, Inputs in) {
   return t;
 }
 
-// Saves a value with its version at place `at` of a node.
-inline void save(Node* n, size_t at, const Array& a) {
-  new (&n->saved()[at]) Array(a);
-  n->versions()[at] = a.version();
-}
-
-inline void save_nothing(Node* n, size_t at) {
-  new (&n->saved()[at]) Array;
-  n->versions()[at] = 0;
+// Of the inputs whose shape is saved but not the value.
+[[gnu::noinline]] absl::InlinedVector<Array, 2> shapes_to_save(const OpDef& def,
+                                                               const GradUses& uses, Inputs in,
+                                                               Span<const Array> out) {
+  absl::InlinedVector<Array, 2> shapes(in.size());
+  for (size_t i = 0; i < in.size(); ++i) {
+    const Array& a = in[i]->value();
+    const uint64_t b = bit(static_cast<int>(i));
+    if (!a.defined() || (uses.in & b) != 0) continue;
+    if ((uses.shapes & b) != 0 || (def.elementwise && !a.same_shape(out[0]))) {
+      shapes[i] = Array::shape_only(a);
+    }
+  }
+  return shapes;
 }
 
 // Enters the op in the tape. `alike`: it is elementwise and no input was broadcast.
@@ -119,15 +124,7 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
   // All that may run out of memory comes before the node holds anything.
   absl::InlinedVector<Array, 2> shapes;
   if (def.saves_in && (uses.shapes != 0 || (def.elementwise && !alike))) {
-    shapes.resize(n_in);
-    for (size_t i = 0; i < n_in; ++i) {
-      const Array& a = in[i]->value();
-      const uint64_t b = bit(static_cast<int>(i));
-      if (!a.defined() || (uses.in & b) != 0) continue;
-      if ((uses.shapes & b) != 0 || (def.elementwise && !a.same_shape(out[0]))) {
-        shapes[i] = Array::shape_only(a);
-      }
-    }
+    shapes = shapes_to_save(def, uses, in, out);
   }
   const size_t n_saved = (def.saves_in ? n_in : 0) + (def.saves_out ? out.size() : 0);
   auto* n = static_cast<Node*>(allocate(node_bytes(n_in, n_saved, def.attrs_size)));
@@ -152,26 +149,29 @@ Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> o
   n->slot = 0;
   n->seq = tls_heap->clock = std::max(tls_heap->clock, tracked.seq) + 1;
 
-  for (size_t i = 0; i < n_in; ++i) new (&n->edges()[i]) Edge(in[i]->edge());
-  size_t at = 0;
+  const ThreadHeap* heap = n->heap;
+  Edge* edges = n->edges();
+  for (const Tensor* t : in) {
+    if (t->edge()) retain_on(heap, t->edge().node());
+    new (edges++) Edge(Edge::adopt(t->edge()));
+  }
+  auto* saved = reinterpret_cast<Array*>(edges);
+  auto* version = reinterpret_cast<uint32_t*>(saved + n_saved);
+  const auto save = [&](const Array& a, bool wanted) {
+    if (wanted) retain_on(heap, a.rep());
+    new (saved++) Array(Array::adopt(wanted ? a.rep() : nullptr));
+    *version++ = wanted ? a.version() : 0;
+  };
   if (def.saves_in) {
-    for (; at < n_in; ++at) {
-      const Array& a = in[at]->value();
-      if ((uses.in & bit(static_cast<int>(at))) != 0 && a.defined()) {
-        save(n, at, a);
-      } else {
-        save_nothing(n, at);
-        if (!shapes.empty()) n->saved()[at] = std::move(shapes[at]);
-      }
+    for (size_t i = 0; i < n_in; ++i) {
+      const Array& a = in[i]->value();
+      save(a, (uses.in & bit(static_cast<int>(i))) != 0 && a.defined());
+      if (!shapes.empty() && shapes[i].defined()) saved[-1] = std::move(shapes[i]);
     }
   }
   if (def.saves_out) {
-    for (size_t j = 0; j < out.size(); ++j, ++at) {
-      if ((uses.out & bit(static_cast<int>(j))) != 0) {
-        save(n, at, out[j]);
-      } else {
-        save_nothing(n, at);
-      }
+    for (size_t j = 0; j < out.size(); ++j) {
+      save(out[j], (uses.out & bit(static_cast<int>(j))) != 0);
     }
   }
   return n;

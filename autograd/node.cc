@@ -28,17 +28,23 @@ void destroy_one(Node* n, Block** pending) {
     destroy_leaf(static_cast<Leaf*>(n));
     return;
   }
-  for (int i = 0; i < n->n_inputs; ++i) {
-    Node* input = n->edges()[i].release();
-    if (input != nullptr && release(input)) {
+  ThreadHeap* const heap = tls_heap;
+  const Edge* e = n->edges();
+  for (const Edge* const end = e + n->n_inputs; e != end; ++e) {
+    Node* input = e->node();
+    if (input != nullptr && release_on(heap, input)) {
       input->next = *pending;
       *pending = input;
     }
   }
-  for (int i = 0; i < n->n_saved; ++i) n->saved()[i].~Array();
+  const auto* a = reinterpret_cast<const Array*>(e);
+  for (const Array* const end = a + n->n_saved; a != end; ++a) {
+    if (a->rep() != nullptr && release_on(heap, a->rep())) destroy_array_on(heap, a->rep());
+  }
   if (n->def->destroy_attrs != nullptr) n->def->destroy_attrs(n->attrs());
-  delete n->extras;
-  deallocate(n);
+  if (n->extras != nullptr) [[unlikely]]
+    delete n->extras;
+  deallocate_on(heap, n);
 }
 
 }  // namespace

@@ -171,10 +171,15 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     PoolVector<G> others;  // of the outputs above, where there are any
     struct Marks {
       bool target = false;   // an input that was asked for
-      bool needed = false;   // leads to one, or is one
       bool stop = false;     // the pass does not go beyond it
+      bool needed = false;   // leads to a target, or is one
       bool visited = false;  // by mark()
       bool queued = false;
+      bool ends() const {  // the gradient does not just go on
+        uint16_t both;
+        std::memcpy(&both, this, sizeof(both));
+        return both != 0;
+      }
     } is;
   };
   struct Ready {
@@ -393,7 +398,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     Node& n = *slot.node;
     if (!brief_ || n.heap != own_heap_ ||
         (n.flags() & (Node::kAligned | Node::kPlayed)) != Node::kAligned || n.extras != nullptr ||
-        slot.is.target || slot.is.stop || !slot.grad.is_dense()) {
+        slot.is.ends() || !slot.grad.is_dense()) {
       return false;
     }
     return n.n_inputs == 1 ? play_aligned<1>(n, at) : play_aligned<2>(n, at);
@@ -461,9 +466,9 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     Node* const next = edges[0].node();
     if (fresh[0] == g && (n_in == 1 || fresh[n_in - 1] == nullptr) && next->heap == heap &&
         !next->is_leaf() && edges[0].output() == 0 && first == kNone) [[likely]] {
+      enqueue(next->seq, at);  // which may run out of memory, and so comes first
       slots_[at].node = edges[0].release();
       next->slot = at;
-      enqueue(next->seq, at);
     } else {
       deliver(n, at, fresh, n_in);
     }
@@ -473,18 +478,16 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   // Hands on the gradients in `fresh`, each of which is g or a new one, and gives up the slot.
   void deliver(Node& n, uint32_t at, ArrayRep* const* fresh, int n_in) {
-    const Array g = std::move(slots_[at].grad).take_dense();
+    Array g = std::move(slots_[at].grad).take_dense();
     Array dx[2];
-    for (int i = 0; i < n_in; ++i) {
-      dx[i] = fresh[i] == g.rep() ? g : Array::adopt(fresh[i]);
-    }
-    const_cast<Array&>(g) = Array();
-    slots_[at].is = {};
-    slots_[at].node = nullptr;
-    free_.push_back(at);
+    for (int i = 0; i < n_in; ++i) dx[i] = fresh[i] == g.rep() ? g : Array::adopt(fresh[i]);
+    g = Array();
     for (int i = 0; i < n_in; ++i) {
       if (dx[i].defined()) accumulate(n.edges()[i], Gradient(std::move(dx[i])));
     }
+    free_.push_back(at);
+    slots_[at].is = {};
+    slots_[at].node = nullptr;
   }
 
   // Data of the saved arrays, null for those that were not saved; false where one was overwritten

@@ -88,8 +88,13 @@ Array Array::empty(DType dtype, const Shape& shape) {
   ArrayRep* r = new_rep(at + static_cast<size_t>(n) * size_of(dtype), dtype, rank);
   r->data = reinterpret_cast<std::byte*>(r) + at;
   r->numel = n;
-  std::copy_n(shape.data(), rank, r->dims());
-  set_row_major(r);
+  int64_t* const dims = r->dims();
+  int64_t stride = 1;
+  for (int i = rank - 1; i >= 0; --i) {
+    dims[i] = shape[i];
+    dims[rank + i] = stride;
+    stride *= shape[i];
+  }
   return adopt(r);
 }
 

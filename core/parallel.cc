@@ -25,7 +25,7 @@ struct Job {
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
   std::exception_ptr error{};  // written by whoever sets `failed`
-  int workers = 0;           // inside the job; guarded by the pool's mutex
+  int workers = 0;             // inside the job; guarded by the pool's mutex
 
   void run() {
     for (;;) {
@@ -136,9 +136,8 @@ void parallel_for(int64_t n, int64_t grain, absl::FunctionRef<void(int64_t, int6
   if (n <= 0) return;
   grain = std::max<int64_t>(grain, 1);
   const int64_t pieces = (n + grain - 1) / grain;
-  const int threads = inside || pieces == 1
-                          ? 1
-                          : static_cast<int>(std::min<int64_t>(pieces, num_threads()));
+  const int threads =
+      inside || pieces == 1 ? 1 : static_cast<int>(std::min<int64_t>(pieces, num_threads()));
   if (threads == 1) {
     body(0, n);
     return;

@@ -17,23 +17,32 @@ void Shape::throw_rank(size_t rank) {
   throw ShapeError(absl::StrCat("shape: rank ", rank, " is above the largest, ", kMaxRank));
 }
 
-int64_t checked_numel(const Shape& shape, size_t item_size) {
-  // Half the address space, so that sizes in bytes and pointer differences stay representable.
-  const int64_t limit = std::numeric_limits<int64_t>::max() / 2 / static_cast<int64_t>(item_size);
-  bool zero = false;
+namespace {
+
+[[noreturn, gnu::cold]] void throw_size(const Shape& shape) {
   for (int64_t d : shape) {
     if (d < 0) throw ShapeError(absl::StrCat("shape: ", shape.str(), " has a negative size"));
+  }
+  throw MemoryError(absl::StrCat("shape: ", shape.str(), " has too many elements"));
+}
+
+}  // namespace
+
+int64_t checked_numel(const Shape& shape, size_t item_size) {
+  // Half the address space, so that sizes in bytes and pointer differences stay representable.
+  constexpr int64_t kMostBytes = std::numeric_limits<int64_t>::max() / 2;
+  auto n = static_cast<int64_t>(item_size);
+  bool fits = true;
+  bool zero = false;
+  for (int64_t d : shape) {
+    fits &= d >= 0 && !__builtin_mul_overflow(n, d, &n) && n <= kMostBytes;
     zero |= d == 0;
   }
-  if (zero) return 0;
-  int64_t n = 1;
-  for (int64_t d : shape) {
-    if (n > limit / d) {
-      throw MemoryError(absl::StrCat("shape: ", shape.str(), " has too many elements"));
-    }
-    n *= d;
-  }
-  return n;
+  if (fits) [[likely]]
+    return shape.numel();
+  // A size of 0 makes up for any others but a negative one.
+  if (!zero || *std::min_element(shape.begin(), shape.end()) < 0) throw_size(shape);
+  return 0;
 }
 
 bool broadcast_shapes(const Shape& a, const Shape& b, Shape* out) {

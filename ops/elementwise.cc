@@ -127,17 +127,32 @@ struct Mul : BinaryOp<Mul> {
   static constexpr bool kAccumulates = true;
   static constexpr GradUses uses(int input) { return {.in = detail::bit(1 - input)}; }
   static void backward_aligned(const Attrs&, const AlignedGrads& g) {
-    const auto run = [&](auto t) {
-      using T = decltype(t);
-      const auto at = [](const void* p) { return static_cast<const T*>(p); };
-      kernels::mul_backward(at(g.g), at(g.saved[0]), at(g.saved[1]), static_cast<T*>(g.dx[0]),
-                            static_cast<T*>(g.dx[1]), g.add, g.n);
-    };
     if (g.dtype == kFloat32) [[likely]] {
-      run(float());
+      run_backward<float>(g);
     } else {
-      run(double());
+      run_backward<double>(g);
     }
+  }
+  template <class T>
+  static void run_backward(const AlignedGrads& g) {
+    const auto* gy = static_cast<const T*>(g.g);
+    const auto* a = static_cast<const T*>(g.saved[0]);
+    const auto* b = static_cast<const T*>(g.saved[1]);
+    auto* da = static_cast<T*>(g.dx[0]);
+    auto* db = static_cast<T*>(g.dx[1]);
+    if (da != nullptr && db != nullptr && da != db) [[likely]] {
+      return kernels::mul_backward(gy, a, b, da, db, g.add, g.n);
+    }
+    const auto one = [&](const T* factor, T* to, uint32_t add) {
+      if (to == nullptr) return;
+      if (add == 0) {
+        kernels::binary_fn(g.dtype, Binary::kMul)(gy, 1, factor, 1, to, g.n);
+      } else {
+        kernels::addcmul(to, T{1}, gy, factor, to, g.n);
+      }
+    };
+    one(b, da, g.add & 1);
+    one(a, db, g.add & 2);
   }
   static Grads backward(const Saved& s, const OutGrads& g) {
     return {s.needs(0) ? unbroadcast(s, g[0] * s.in(1), 0) : Tensor(),

@@ -63,7 +63,7 @@ struct FusedTable {
   void (*scale)(T alpha, const T* x, T* out, size_t n);
   void (*addcmul)(const T* c, T v, const T* a, const T* b, T* out, size_t n);
   void (*fill)(T value, T* out, size_t n);
-  void (*mul_backward)(const T* g, const T* a, const T* b, T* da, T* db, uint32_t add, size_t n);
+  void (*mul_backward[4])(const T* g, const T* a, const T* b, T* da, T* db, size_t n);
 };
 struct FusedTables {
   FusedTable<float> f32;
@@ -144,11 +144,11 @@ template <class T>
 void addcmul(const T* c, T v, const T* a, const T* b, T* out, size_t n) {
   detail::fused_table<T>().addcmul(c, v, a, b, out, n);
 }
-/// da = g * b and db = g * a in one pass. Either may be null: it is not wanted. Bit 0 (1) of `add`:
-/// da (db) is added to. One of them may be g.
+/// da = g * b and db = g * a in one pass; bit 0 (1) of `add`: da (db) is added to. Both are there
+/// and not the same, but one of them may be g.
 template <class T>
 void mul_backward(const T* g, const T* a, const T* b, T* da, T* db, uint32_t add, size_t n) {
-  detail::fused_table<T>().mul_backward(g, a, b, da, db, add, n);
+  detail::fused_table<T>().mul_backward[add](g, a, b, da, db, n);
 }
 /// out = value
 template <class T>

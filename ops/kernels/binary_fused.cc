@@ -44,17 +44,15 @@ void fill_row(T value, T* out, size_t n) {
   map(hn::ScalableTag<T>(), n, out, [=](auto d, size_t) HWY_ATTR { return hn::Set(d, value); });
 }
 
-// `plus_*`: added to.
+// `plus_*`: added to. Four vectors a turn, then one, then elements.
 template <bool plus_a, bool plus_b, class T>
-void mul_backward_rows(const T* g, const T* a, const T* b, T* da, T* db, size_t n) {
+void mul_backward_row(const T* g, const T* a, const T* b, T* da, T* db, size_t n) {
   const auto some = [=](auto d, size_t i) HWY_ATTR {
     const auto vg = hn::LoadU(d, g + i);
-    const auto va = hn::LoadU(d, a + i);
-    const auto vb = hn::LoadU(d, b + i);
-    auto to_a = hn::Mul(vg, vb);
-    auto to_b = hn::Mul(vg, va);
-    if constexpr (plus_a) to_a = hn::MulAdd(vg, vb, hn::LoadU(d, da + i));
-    if constexpr (plus_b) to_b = hn::MulAdd(vg, va, hn::LoadU(d, db + i));
+    auto to_a = hn::Mul(vg, hn::LoadU(d, b + i));
+    auto to_b = hn::Mul(vg, hn::LoadU(d, a + i));
+    if constexpr (plus_a) to_a = hn::MulAdd(vg, hn::LoadU(d, b + i), hn::LoadU(d, da + i));
+    if constexpr (plus_b) to_b = hn::MulAdd(vg, hn::LoadU(d, a + i), hn::LoadU(d, db + i));
     hn::StoreU(to_a, d, da + i);
     hn::StoreU(to_b, d, db + i);
   };
@@ -72,31 +70,14 @@ void mul_backward_rows(const T* g, const T* a, const T* b, T* da, T* db, size_t 
 }
 
 template <class T>
-void mul_backward_row(const T* g, const T* a, const T* b, T* da, T* db, uint32_t add, size_t n) {
-  if (da != nullptr && db != nullptr && da != db) [[likely]] {
-    if (add == 2) return mul_backward_rows<false, true>(g, a, b, da, db, n);
-    if (add == 0) return mul_backward_rows<false, false>(g, a, b, da, db, n);
-    if (add == 1) return mul_backward_rows<true, false>(g, a, b, da, db, n);
-    return mul_backward_rows<true, true>(g, a, b, da, db, n);
-  }
-  const auto one = [=](const T* factor, T* to, bool plus) HWY_ATTR {
-    if (to == nullptr) return;
-    if (plus) {
-      addcmul_row<T>(to, T{1}, g, factor, to, n);
-    } else {
-      map(hn::ScalableTag<T>(), n, to, [=](auto d, size_t i) HWY_ATTR {
-        return hn::Mul(hn::LoadU(d, g + i), hn::LoadU(d, factor + i));
-      });
-    }
-  };
-  one(b, da, (add & 1) != 0);
-  one(a, db, (add & 2) != 0);
-}
-
-template <class T>
 constexpr detail::FusedTable<T> fused_rows() {
-  return {axpy_row<T>,    add_into_row<T>, scale_row<T>,
-          addcmul_row<T>, fill_row<T>,     mul_backward_row<T>};
+  return {axpy_row<T>,
+          add_into_row<T>,
+          scale_row<T>,
+          addcmul_row<T>,
+          fill_row<T>,
+          {mul_backward_row<false, false, T>, mul_backward_row<true, false, T>,
+           mul_backward_row<false, true, T>, mul_backward_row<true, true, T>}};
 }
 constexpr detail::FusedTables kTable{fused_rows<float>(), fused_rows<double>()};
 
