@@ -85,14 +85,7 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
       for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Add(acc[0][r][v], acc[s][r][v]);
     }
   }
-  if (g.alpha != 1) {
-    const V alpha = hn::Set(d, g.alpha);
-    HWY_UNROLL(8)
-    for (size_t r = 0; r < kRows; ++r) {
-      HWY_UNROLL(8)
-      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Mul(acc[0][r][v], alpha);
-    }
-  }
+  const V alpha = hn::Set(d, g.alpha);
   if (g.beta != 0) {
     const V beta = hn::Set(d, g.beta);
     HWY_UNROLL(8)
@@ -100,9 +93,16 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
       const T* from = c + static_cast<ptrdiff_t>(r) * ldc;
       HWY_UNROLL(8)
       for (size_t v = 0; v < kVectors; ++v, from += kN) {
-        const V old = kPartial && v + 1 == kVectors ? load_n(d, from, g.last) : hn::LoadU(d, from);
-        acc[0][r][v] = hn::MulAdd(beta, old, acc[0][r][v]);
+        V old = kPartial && v + 1 == kVectors ? load_n(d, from, g.last) : hn::LoadU(d, from);
+        if (g.beta != 1) old = hn::Mul(beta, old);
+        acc[0][r][v] = hn::MulAdd(alpha, acc[0][r][v], old);
       }
+    }
+  } else if (g.alpha != 1) {
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Mul(acc[0][r][v], alpha);
     }
   }
   HWY_UNROLL(8)
