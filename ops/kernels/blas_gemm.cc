@@ -148,7 +148,8 @@ void gemm_direct(const detail::GemmArgs<T>& g) {
       }
       const bool pack_a = g.ta && panel.full >= kPackStrips && crowded<T>(g.lda(), block.k);
       const bool one_vector = done == 0 && panel.rest.padded < kWidth;
-      Heights heights = one_vector ? Heights::cut<kMaxRows1>(g.m) : Heights::cut<kMaxRows2>(g.m);
+      Heights heights =
+          one_vector ? Heights::cut(g.m, panel.rest.rows) : Heights::cut<kMaxRows2>(g.m);
       T* c = g.c + j;
       for (size_t i = 0; i < g.m;) {
         const size_t height = heights.next();
@@ -245,8 +246,7 @@ HWY_NOINLINE void gemm_one_strip(detail::GemmArgs<T>& g) {
   g.block.last = strip.last;
   const T* a = g.a;
   T* c = g.c;
-  const bool two_vectors = strip.padded > kLanes<hn::ScalableTag<T>>;
-  Heights heights = two_vectors ? Heights::cut<kMaxRows2>(g.m) : Heights::cut<kMaxRows1>(g.m);
+  Heights heights = Heights::cut(g.m, strip.rows);
   for (size_t left = g.m; left != 0;) {
     const size_t height = heights.next();
     strip.fn[height - 1](g.block, a, g.b, c);
@@ -461,6 +461,11 @@ void gemm(detail::GemmArgs<T>& g) {
     if (g.n == kN && g.m <= kMaxRows1) {
       return kMicros<D, 1, false, kMaxRows1>[g.m - 1](g.block, g.a, g.b, g.c);
     }
+#if HWY_TARGET == HWY_AVX3
+    if constexpr (sizeof(T) == 4) {
+      if (g.n == 8 && g.m <= kMaxRows1) return kPairMicros[g.m - 1](g.block, g.a, g.b, g.c);
+    }
+#endif
     const bool dots = g.n <= kN / 2 && g.m >= 4 * kN && g.block.k >= 8 * kN;
     if (!dots && (kMaskedMemory<T> || g.n % kN == 0)) return gemm_one_strip(g);
   }

@@ -25,6 +25,7 @@ struct Strip {
   size_t padded;  // columns that the kernels' vectors cover
   size_t last;    // columns in the last vector
   bool partial;
+  size_t rows;  // that the kernels compute at most
   const MicroFn<T>* fn;
 };
 
@@ -35,8 +36,13 @@ HWY_INLINE Strip<T> narrow_strip(D, size_t cols) {
   if constexpr (kN * sizeof(T) > 16) {
     if (cols <= kN / 2) return narrow_strip(hn::Half<D>(), cols);
   }
-  if (cols == kN) return {kN, kN, kN, false, kMicros<D, 1, false, kMaxRows1>.data()};
-  return {cols, kN, cols, true, kMicros<D, 1, true, kMaxRows1>.data()};
+  if (cols != kN) return {cols, kN, cols, true, kMaxRows1, kMicros<D, 1, true, kMaxRows1>.data()};
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (kN == 8 && sizeof(T) == 4) {
+    return {kN, kN, kN, false, kMaxRows1, kPairMicros.data()};
+  }
+#endif
+  return {kN, kN, kN, false, kMaxRows1, kMicros<D, 1, false, kMaxRows1>.data()};
 }
 
 // The next strip of the columns that are left, at most two vectors wide.
@@ -44,8 +50,10 @@ template <class T>
 HWY_INLINE Strip<T> next_strip(size_t cols) {
   using D = hn::ScalableTag<T>;
   constexpr size_t kN = kLanes<D>;
-  if (cols >= 2 * kN) return {2 * kN, 2 * kN, kN, false, kMicros<D, 2, false, kMaxRows2>.data()};
-  if (cols > kN) return {cols, 2 * kN, cols - kN, true, kMicros<D, 2, true, kMaxRows2>.data()};
+  if (cols >= 2 * kN)
+    return {2 * kN, 2 * kN, kN, false, kMaxRows2, kMicros<D, 2, false, kMaxRows2>.data()};
+  if (cols > kN)
+    return {cols, 2 * kN, cols - kN, true, kMaxRows2, kMicros<D, 2, true, kMaxRows2>.data()};
   return narrow_strip(D(), cols);
 }
 
@@ -55,21 +63,24 @@ HWY_INLINE Strip<T> next_wide_strip(size_t m, size_t cols) {
   using D = hn::ScalableTag<T>;
   constexpr size_t kN = kLanes<D>;
   if (m == 1 && cols >= 8 * kN) {
-    return {8 * kN, 8 * kN, kN, false, kMicros<D, 8, false, 1>.data()};
+    return {8 * kN, 8 * kN, kN, false, 1, kMicros<D, 8, false, 1>.data()};
   }
-  if (cols >= 4 * kN) return {4 * kN, 4 * kN, kN, false, kMicros<D, 4, false, 2>.data()};
+  if (cols >= 4 * kN) return {4 * kN, 4 * kN, kN, false, 2, kMicros<D, 4, false, 2>.data()};
   return next_strip<T>(cols);
 }
 
-// How rows are cut into blocks: as evenly as can be, none of more than `kMost`.
+// How rows are cut into blocks: as evenly as can be, none of more than `most`.
 class Heights {
  public:
   template <size_t kMost>
   static HWY_INLINE Heights cut(size_t m) {
-    if (m <= kMost) return {m, 0};
-    const size_t blocks = (m + kMost - 1) / kMost;
-    const size_t missing = blocks * kMost - m;
-    if (missing < blocks) return {kMost - 1, blocks - missing};  // spares a division
+    return cut(m, kMost);
+  }
+  static HWY_INLINE Heights cut(size_t m, size_t most) {
+    if (m <= most) return {m, 0};
+    const size_t blocks = (m + most - 1) / most;
+    const size_t missing = blocks * most - m;
+    if (missing < blocks) return {most - 1, blocks - missing};  // spares a division
     return {m / blocks, m % blocks};
   }
   HWY_INLINE size_t next() {
