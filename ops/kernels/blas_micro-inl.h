@@ -33,6 +33,10 @@ inline constexpr size_t kChains = kRows* kVectors >= 6   ? 1
                                   : kRows* kVectors >= 3 ? 2
                                                          : 4;
 
+// Whether values of A are loaded four at a time and spread by shuffles. AVX2 has loads to spare.
+template <class D>
+inline constexpr bool kFourAtOnce = HWY_TARGET == HWY_AVX3&& kLanes<D> == 16;
+
 template <class D, size_t kRows, size_t kVectors, bool kPartial, typename T = hn::TFromD<D>>
 HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
   using V = hn::Vec<D>;
@@ -52,13 +56,17 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
       for (size_t v = 0; v < kVectors; ++v) acc[s][r][v] = hn::Zero(d);
     }
   }
-  const auto step = [&](V(&to)[kRows][kVectors]) HWY_ATTR {
-    V row[kVectors];
+  const auto load_b = [&](V(&row)[kVectors]) HWY_ATTR {
     HWY_UNROLL(8)
     for (size_t v = 0; v < kVectors; ++v) {
       row[v] = kMaskB && v + 1 == kVectors ? hn::MaskedLoad(mask, d, b + v * kN)
                                            : hn::LoadU(d, b + v * kN);
     }
+    b += g.b_row;
+  };
+  const auto step = [&](V(&to)[kRows][kVectors]) HWY_ATTR {
+    V row[kVectors];
+    load_b(row);
     HWY_UNROLL(8)
     for (size_t r = 0; r < kRows; ++r) {
       const V x = hn::Set(d, a[static_cast<ptrdiff_t>(r) * g.a_row]);
@@ -66,9 +74,30 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
       for (size_t v = 0; v < kVectors; ++v) to[r][v] = hn::MulAdd(x, row[v], to[r][v]);
     }
     a += g.a_col;
-    b += g.b_row;
   };
   size_t p = 0;
+  if constexpr (kFourAtOnce<D> && kVectors == 1 && kC == 1) {
+    // A load for each multiply-add is more than there are ports for.
+    for (; g.a_col == 1 && p + 4 <= k; p += 4, a += 4) {
+      V four[kRows];
+      HWY_UNROLL(8)
+      for (size_t r = 0; r < kRows; ++r) {
+        four[r] = hn::LoadDup128(d, a + static_cast<ptrdiff_t>(r) * g.a_row);
+      }
+      const auto add = [&](const auto& nth) HWY_ATTR {
+        V row[1];
+        load_b(row);
+        HWY_UNROLL(8)
+        for (size_t r = 0; r < kRows; ++r) {
+          acc[0][r][0] = hn::MulAdd(nth(four[r]), row[0], acc[0][r][0]);
+        }
+      };
+      add([](V x) HWY_ATTR { return hn::Broadcast<0>(x); });
+      add([](V x) HWY_ATTR { return hn::Broadcast<1>(x); });
+      add([](V x) HWY_ATTR { return hn::Broadcast<2>(x); });
+      add([](V x) HWY_ATTR { return hn::Broadcast<3>(x); });
+    }
+  }
   for (; p + kC <= k; p += kC) {
     HWY_UNROLL(8)
     for (size_t s = 0; s < kC; ++s) step(acc[s]);
