@@ -303,7 +303,12 @@ void check_all_vectors() {
   for (const int64_t m : {0, 1, 2, 3, 4, 5, 8, 11, 65}) {
     for (int64_t n = 0; n <= 70; ++n) check_vectors<T>(m, n, n % 3);
   }
-  check_vectors<T>(70, 300, 1);
+  for (const int64_t m : {70, 131}) {  // both sides of where rows are read in order
+    for (const int64_t n : {63, 64, 65, 96, 97, 128, 129, 150, 192, 200, 256, 257, 300}) {
+      check_vectors<T>(m, n, n % 2);
+    }
+  }
+  check_vectors<T>(1101, 1001, 0);
   check_vectors<T>(203, 401, 0);  // past the size from which rows are added up one after the other
   check_vectors<T>(5, 20001, 0);
 }
