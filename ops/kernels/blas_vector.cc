@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <type_traits>
+
 #include "ebb/ops/kernels/blas.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -118,8 +120,61 @@ HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdi
   for (; i < m; ++i, a += lda) dot_rows<1>(d, n, alpha, a, lda, x, beta, y + i);
 }
 
+// With vectors of 64 bytes a line is one load, and what comes from outside the L1 cache comes in
+// faster in the order in which it lies than from several rows at a time. With shorter ones the
+// loads of x would take longer than that gains.
+template <class T>
+constexpr bool in_order(size_t m, size_t n) {
+  constexpr size_t kNear = size_t{32} << 10;
+  return kLanes<hn::ScalableTag<T>> * sizeof(T) == 64 && m * n * sizeof(T) > kNear;
+}
+
+// The sum of a row of A times x, in lanes.
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> row_sum(D d, size_t n, const T* a, const T* x) {
+  constexpr size_t kN = kLanes<D>;
+  constexpr size_t kChains = 4;
+  hn::Vec<D> s[kChains];
+  for (size_t c = 0; c < kChains; ++c) s[c] = hn::Zero(d);
+  size_t j = 0;
+  for (; j + kChains * kN <= n; j += kChains * kN) {
+    HWY_UNROLL(4)
+    for (size_t c = 0; c < kChains; ++c) {
+      s[c] = hn::MulAdd(hn::LoadU(d, a + j + c * kN), hn::LoadU(d, x + j + c * kN), s[c]);
+    }
+  }
+  for (; j + kN <= n; j += kN) s[0] = hn::MulAdd(hn::LoadU(d, a + j), hn::LoadU(d, x + j), s[0]);
+  if (j < n) s[1] = hn::MulAdd(load_n(d, a + j, n - j), load_n(d, x + j, n - j), s[1]);
+  return hn::Add(hn::Add(s[0], s[1]), hn::Add(s[2], s[3]));
+}
+
+template <class T>
+HWY_NOINLINE void dot_in_order(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x,
+                               T beta, T* y) {
+  const hn::ScalableTag<T> d;
+  const auto next = [&]() HWY_ATTR {
+    const auto sum = row_sum(d, n, a, x);
+    a += lda;
+    return sum;
+  };
+  size_t i = 0;
+  for (; i + 4 <= m; i += 4) {
+    const auto s0 = next();
+    const auto s1 = next();
+    const auto s2 = next();
+    const auto s3 = next();
+    store_four_sums(d, s0, s1, s2, s3, alpha, beta, y + i);
+  }
+  for (; i < m; ++i) {
+    const T sum = alpha * reduce_lanes(d, next(), AddLanes());
+    y[i] = beta == 0 ? sum : sum + beta * y[i];
+  }
+}
+
 template <class T>
 void gemv_n(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
+  constexpr size_t kLongRows = 8 * kLanes<hn::ScalableTag<T>>;
+  if (in_order<T>(m, n) && n >= kLongRows) return dot_in_order(m, n, alpha, a, lda, x, beta, y);
   dot_all_rows(hn::ScalableTag<T>(), m, n, alpha, a, lda, x, beta, y);
 }
 
@@ -139,18 +194,76 @@ HWY_INLINE void add_rows(size_t n, T alpha, const T* a, ptrdiff_t lda, const T* 
   });
 }
 
+// The same with all of y in registers: kV vectors, of which the last four may be partial or empty
+// unless they are `kWhole`.
+template <size_t kV, bool kWhole, class T>
+HWY_NOINLINE void add_rows_in_order(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
+                                    const T* x, T beta, T* y) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr size_t kN = kLanes<decltype(d)>;
+  constexpr size_t kPartial = kWhole ? 0 : 4;
+  hn::Mask<decltype(d)> there[kPartial + 1];
+  for (size_t v = 0; v < kPartial; ++v) {
+    const size_t first = (kV - kPartial + v) * kN;
+    there[v] = hn::FirstN(d, n > first ? n - first : 0);
+  }
+  const auto load = [&](const T* row, size_t v) HWY_ATTR {
+    return v < kV - kPartial ? hn::LoadU(d, row + v * kN)
+                             : hn::MaskedLoad(there[v - (kV - kPartial)], d, row + v * kN);
+  };
+  V s[kV];
+  HWY_UNROLL(16)
+  for (size_t v = 0; v < kV; ++v) s[v] = hn::Zero(d);
+  for (size_t i = 0; i < m; ++i, a += lda) {
+    const V weight = hn::Set(d, x[i]);
+    HWY_UNROLL(16)
+    for (size_t v = 0; v < kV; ++v) s[v] = hn::MulAdd(weight, load(a, v), s[v]);
+  }
+  HWY_UNROLL(16)
+  for (size_t v = 0; v < kV; ++v) {
+    s[v] = hn::Mul(s[v], hn::Set(d, alpha));
+    if (beta != 0) s[v] = hn::MulAdd(hn::Set(d, beta), load(y, v), s[v]);
+    if (v < kV - kPartial) {
+      hn::StoreU(s[v], d, y + v * kN);
+    } else {
+      hn::BlendedStore(s[v], there[v - (kV - kPartial)], d, y + v * kN);
+    }
+  }
+}
+
 template <class T>
 void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
+  constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
+  const size_t bytes = m * n * sizeof(T);
+  if constexpr (kN * sizeof(T) == 64) {
+    const auto in_registers = [&](auto vectors) HWY_ATTR {
+      constexpr size_t kV = decltype(vectors)::value;
+      if (n == kV * kN) return add_rows_in_order<kV, true>(m, n, alpha, a, lda, x, beta, y);
+      add_rows_in_order<kV, false>(m, n, alpha, a, lda, x, beta, y);
+    };
+    if (in_order<T>(m, n) && n > 8 * kN && n <= 16 * kN) {
+      if (n <= 12 * kN) return in_registers(std::integral_constant<size_t, 12>());
+      return in_registers(std::integral_constant<size_t, 16>());
+    }
+  }
   // A small y is held in registers, a strip at a time; a matrix too large for the caches is better
   // read row by row.
-  if (m * n * sizeof(T) < detail::kGemvByRowsBytes || m == 0) {
+  if (bytes < detail::kGemvByRowsBytes || m == 0) {
     detail::GemmArgs<T> product{{m, 1, 1, lda, alpha, beta, 1, 0}, false, false, 1, n, x, a, y};
     detail::of_type<T> (*detail::blas_gemm)(product);
     return;
   }
+  constexpr size_t kNear = size_t{4} << 20;
   size_t i = 0;
-  for (; i + 8 <= m; i += 8, a += 8 * lda) {
-    add_rows<8>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
+  if (in_order<T>(m, n) && bytes <= kNear) {
+    for (; i + 2 <= m; i += 2, a += 2 * lda) {
+      add_rows<2>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
+    }
+  } else {
+    for (; i + 8 <= m; i += 8, a += 8 * lda) {
+      add_rows<8>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
+    }
   }
   for (; i < m; ++i, a += lda) add_rows<1>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
 }
