@@ -482,6 +482,7 @@ HWY_NOINLINE void gemm_general(const detail::GemmArgs<T>& g) {
     if (!g.tb && k == 4) return gemm_few_terms<4>(g);
   }
   if (!g.ta && g.tb && detail::of_type<T> (*detail::blas_turned)(g)) return;
+  if (!g.ta && !g.tb && detail::of_type<T> (*detail::blas_deep)(g)) return;
   constexpr size_t kFew = 32;
   if (std::min(g.m, g.n) <= kFew && detail::of_type<T>(*detail::blas_skinny)(g)) return;
   // Packing pays where what is packed is used often enough and would not stay in the L2 cache.
