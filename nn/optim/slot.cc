@@ -8,6 +8,7 @@
 #include "ebb/autograd/array_ops.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/kernels/blas.h"
+#include "ebb/ops/kernels/outer.h"
 
 namespace ebb::optim::detail {
 namespace {
@@ -30,6 +31,36 @@ int64_t width_of(const Array& a) { return a.numel() / std::max<int64_t>(a.size(0
 
 // A record grows until bringing everything up to date costs little for each step in it.
 int64_t capacity_for(int64_t numel) { return std::clamp<int64_t>(numel / 1024, 256, 4096); }
+
+// The outer parts of a gradient as vectors, where each of them lies.
+template <class T>
+class Terms {
+ public:
+  explicit Terms(Span<const Outer> parts) {
+    for (const Outer& o : parts) {
+      collect(o.u, &u_);
+      collect(o.v, &v_);
+    }
+  }
+  size_t count() const { return u_.size(); }
+  kernels::OuterTerms<T> all() const { return {u_.data(), v_.data(), count()}; }
+
+ private:
+  void collect(const Array& side, PoolVector<const T*>* to) {
+    const Array a = contiguous(side);
+    if (!side.is_contiguous()) copies_.push_back(a);
+    const int64_t n = a.size(a.rank() - 1);
+    const int64_t rows = a.rank() == 1 ? 1 : a.size(0);
+    for (int64_t r = 0; r < rows; ++r) to->push_back(a.data<T>() + r * n);
+  }
+
+  PoolVector<const T*> u_;
+  PoolVector<const T*> v_;
+  PoolVector<Array> copies_;
+};
+
+// Rows from which the work of laying out the vectors for a product pays.
+constexpr int64_t kOuterRows = 32;
 
 // w += factor * g, each kind of gradient by itself.
 void add_gradient(double factor, const Gradient& g, const Array& value) {
@@ -57,8 +88,14 @@ void add_gradient(double factor, const Gradient& g, const Array& value) {
       }
     }
     if (g.outer_parts().empty()) return;
-    const Outer o = g.stacked_outer();
     const int64_t m = value.size(0);
+    if (m >= kOuterRows) {
+      const Terms<T> terms(g.outer_parts());
+      if (terms.count() >= kernels::kLeastOuterTerms && terms.count() <= kernels::kOuterTerms) {
+        return kernels::add_outers(m, width, f, terms.all(), w, width);
+      }
+    }
+    const Outer o = g.stacked_outer();
     if (o.u.size(0) == 1) {
       kernels::ger(m, width, f, o.u.data<T>(), o.v.data<T>(), w, width);
     } else {

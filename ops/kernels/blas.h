@@ -44,8 +44,8 @@ struct GemmTables {
   GemmFn<double> f64;
 };
 
-// Products of few rows or few columns and a long k, as dot products. False: not one of these, and
-// nothing was done.
+// Products of few rows or few columns and a long k, as dot products; A B' of few rows with many of
+// B as B A'; and A B of few rows with a long B. False: not one of these, and nothing was done.
 template <class T>
 using SkinnyFn = bool (*)(const GemmArgs<T>& g);
 struct SkinnyTables {
@@ -76,6 +76,8 @@ inline constexpr size_t kGemvByRowsBytes = size_t{256} << 10;
 
 extern constinit const Dispatch<GemmTables> blas_gemm;
 extern constinit const Dispatch<SkinnyTables> blas_skinny;
+extern constinit const Dispatch<SkinnyTables> blas_turned;
+extern constinit const Dispatch<SkinnyTables> blas_deep;
 extern constinit const Dispatch<VectorTables> blas_vector;
 
 template <class T, class Tables>

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "ebb/ops/kernels/blas.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ebb/ops/kernels/blas_turned.cc"
+#include "hwy/foreach_target.h"
+// foreach_target comes first: it includes this file once for each target.
+#include "ebb/ops/kernels/simd-inl.h"
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ebb::kernels::HWY_NAMESPACE {
+namespace {
+
+// Products A B' of a few rows of A with very many of B, computed as C' = B A': the rows of B are
+// read where they lie, once, an element at a time; A is transposed first, and C a little at a time.
+
+#if HWY_TARGET == HWY_AVX3
+constexpr size_t kHeight = 8;  // rows of a block of C' that is computed in registers
+#else
+constexpr size_t kHeight = 6;
+#endif
+constexpr size_t kGroup = 2 * kHeight;  // columns of C that are written together
+constexpr size_t kDepth = 256;          // of k at a time: a strip of A' stays in the L1 cache
+constexpr size_t kMostRows = 64;        // of A
+
+template <class T>
+struct Block {
+  size_t k;
+  const T* b;
+  ptrdiff_t ldb;
+  const T* next;  // rows of B that are needed after these
+  size_t fetch;   // cache lines of each of them to fetch; 0 where they were fetched already
+  bool add;       // to what is there
+  size_t ld;      // of C'
+};
+
+template <class T>
+using BlockFn = void (*)(const Block<T>& g, const T* a, T* c);
+
+// A block of C', kRows by kVectors vectors, from a strip of A'.
+template <class D, size_t kRows, size_t kVectors, typename T = hn::TFromD<D>>
+HWY_NOINLINE void block(const Block<T>& g, const T* a, T* c) {
+  using V = hn::Vec<D>;
+  constexpr size_t kN = kLanes<D>;
+  const D d;
+  const size_t k = g.k;
+  const ptrdiff_t ldb = g.ldb;
+  const T* b = g.b;
+  V sum[kRows][kVectors];
+  HWY_UNROLL(8)
+  for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(2)
+    for (size_t q = 0; q < kVectors; ++q) {
+      sum[r][q] = g.add ? hn::Load(d, c + r * g.ld + q * kN) : hn::Zero(d);
+    }
+  }
+  const auto step = [&]() HWY_ATTR {
+    V row[kVectors];
+    HWY_UNROLL(2)
+    for (size_t q = 0; q < kVectors; ++q) row[q] = hn::Load(d, a + q * kN);
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      const V x = hn::Set(d, b[static_cast<ptrdiff_t>(r) * ldb]);
+      HWY_UNROLL(2)
+      for (size_t q = 0; q < kVectors; ++q) sum[r][q] = hn::MulAdd(x, row[q], sum[r][q]);
+    }
+    a += kVectors * kN;
+    ++b;
+  };
+  constexpr size_t kLine = 64 / sizeof(T);
+  size_t p = 0;
+  for (size_t r = 0; r < kRows && g.fetch != 0; ++r) {
+    const T* line = g.next + static_cast<ptrdiff_t>(r) * ldb;
+    for (size_t l = 0; l < g.fetch; ++l, line += kLine, ++p) {
+      hwy::Prefetch(line);
+      step();
+    }
+  }
+  for (; p < k; ++p) step();
+  HWY_UNROLL(8)
+  for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(2)
+    for (size_t q = 0; q < kVectors; ++q) hn::Store(sum[r][q], d, c + r * g.ld + q * kN);
+  }
+}
+
+template <class D, size_t kVectors, size_t... kRow>
+constexpr auto blocks(std::index_sequence<kRow...>) {
+  return std::array<BlockFn<hn::TFromD<D>>, sizeof...(kRow)>{block<D, kRow + 1, kVectors>...};
+}
+// By rows - 1.
+template <class D, size_t kVectors>
+inline constexpr auto kBlocks = blocks<D, kVectors>(std::make_index_sequence<kHeight>());
+
+// to [cols][to_ld] = the transpose of from [rows][cols], zeros where to_ld is more than rows.
+template <class T>
+HWY_INLINE void transpose(const T* from, ptrdiff_t ld, size_t rows, size_t cols, T* to,
+                          size_t to_ld) {
+  constexpr size_t kB = kBlockSide<T>;
+  size_t i = 0;
+  for (; i + kB <= rows; i += kB) {
+    const T* row = from + static_cast<ptrdiff_t>(i) * ld;
+    size_t j = 0;
+    for (; j + kB <= cols; j += kB) {
+      transpose_block(row + j, ld, to + j * to_ld + i, static_cast<ptrdiff_t>(to_ld));
+    }
+    for (; j < cols; ++j) {
+      for (size_t q = 0; q < kB; ++q) {
+        to[j * to_ld + i + q] = row[static_cast<ptrdiff_t>(q) * ld + static_cast<ptrdiff_t>(j)];
+      }
+    }
+  }
+  for (; i < to_ld; ++i) {
+    const T* row = from + static_cast<ptrdiff_t>(i) * ld;
+    for (size_t j = 0; j < cols; ++j) to[j * to_ld + i] = i < rows ? row[j] : T{0};
+  }
+}
+
+// A' as strips of two vectors, then of one, each [k][width].
+template <class T>
+void pack(const detail::GemmArgs<T>& g, size_t k, size_t depth, T* to) {
+  constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
+  for (size_t i = 0; i < g.m;) {
+    const size_t width = g.m - i > kN ? 2 * kN : kN;
+    const T* from = g.a + static_cast<ptrdiff_t>(i) * g.lda() + static_cast<ptrdiff_t>(k);
+    transpose(from, g.lda(), std::min(width, g.m - i), depth, to, width);
+    to += depth * width;
+    i += width;
+  }
+}
+
+template <class T>
+bool gemm_turned(const detail::GemmArgs<T>& g) {
+  using D = hn::ScalableTag<T>;
+  constexpr size_t kN = kLanes<D>;
+  const size_t k = g.block.k;
+  const size_t padded = (g.m + kN - 1) / kN * kN;
+  // Dot products go over B once for every four rows of A or so, and wait for it where it lies
+  // outside the L2 cache. From inside, they are as fast unless the vectors here are full.
+  constexpr size_t kNear = size_t{512} << 10;
+  const bool far = g.n * k * sizeof(T) > kNear;
+  const bool full = (padded - g.m) * 8 <= padded && k >= 8 * kN;
+  if (g.m < kN / 2 || g.m > kMostRows || g.n < 16 * kGroup || k < 4 * kN) return false;
+  if (!(far || full) || padded * k * sizeof(T) > detail::kGemmScratchBytes) return false;
+  auto* const packed = static_cast<T*>(detail::gemm_scratch());
+  if (packed == nullptr) return false;
+  HWY_ALIGN T turned[kGroup * (kMostRows + 2 * kN)];
+  HWY_ALIGN T rows[(kMostRows + 2 * kN) * kGroup];
+  for (size_t p = 0; p < k; p += kDepth) {
+    pack(g, p, std::min(kDepth, k - p), packed + p * padded);
+  }
+  const D d;
+  const ptrdiff_t ldb = g.ldb();
+  Block<T> block;
+  block.ldb = ldb;
+  block.ld = padded;
+  for (size_t j = 0; j < g.n; j += kGroup) {
+    const size_t group = std::min(kGroup, g.n - j);
+    for (size_t r = 0; r < group; r += kHeight) {
+      const size_t height = std::min(kHeight, group - r);
+      const T* const b = g.b + static_cast<ptrdiff_t>(j + r) * ldb;
+      const bool ends = j + r + kHeight + height > g.n;
+      for (size_t p = 0; p < k; p += kDepth) {
+        block.k = std::min(kDepth, k - p);
+        block.b = b + p;
+        block.next = ends ? block.b : block.b + static_cast<ptrdiff_t>(kHeight) * ldb;
+        block.fetch = block.k * sizeof(T) / 64;
+        block.add = p != 0;
+        const T* a = packed + p * padded;
+        T* to = turned + r * padded;
+        size_t i = 0;
+        for (; i + kN < g.m; i += 2 * kN, a += 2 * kN * block.k) {
+          kBlocks<D, 2>[height - 1](block, a, to + i);
+          block.fetch = 0;
+        }
+        if (i < g.m) kBlocks<D, 1>[height - 1](block, a, to + i);
+      }
+    }
+    transpose(turned, static_cast<ptrdiff_t>(padded), group, padded, rows, kGroup);
+    for (size_t i = 0; i < g.m; ++i) {
+      T* const c = g.c + static_cast<ptrdiff_t>(i) * g.block.ldc + j;
+      const T* const from = rows + i * kGroup;
+      const auto alpha = g.block.alpha;
+      const auto beta = g.block.beta;
+      map<1>(d, group, c, [=](auto t, size_t q) HWY_ATTR {
+        const auto v = hn::Mul(hn::Set(t, alpha), hn::LoadU(t, from + q));
+        return beta == 0 ? v : hn::MulAdd(hn::Set(t, beta), hn::LoadU(t, c + q), v);
+      });
+    }
+  }
+  return true;
+}
+
+constexpr detail::SkinnyTables kTables{gemm_turned<float>, gemm_turned<double>};
+
+}  // namespace
+
+const detail::SkinnyTables* turned_tables() { return &kTables; }
+
+}  // namespace ebb::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ebb::kernels {
+
+HWY_EXPORT(turned_tables);
+
+constinit const Dispatch<detail::SkinnyTables> detail::blas_turned{
+    [] { return HWY_DYNAMIC_DISPATCH(turned_tables)(); }};
+
+}  // namespace ebb::kernels
+#endif
