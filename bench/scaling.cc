@@ -51,7 +51,8 @@ double seconds(clockid_t clock) {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-// ---- length of the tape --------------------------------------------------------------------------
+// ---- length of the tape
+// --------------------------------------------------------------------------
 
 // Nanoseconds of one op.
 struct TapeCost {
@@ -175,7 +176,8 @@ void run_tapes(const Settings& s, nlohmann::json& rows) {
   }
 }
 
-// ---- threads -------------------------------------------------------------------------------------
+// ---- threads
+// -------------------------------------------------------------------------------------
 
 // A model that several threads use at once. Each has its own samples.
 class Shared {
@@ -273,10 +275,23 @@ double busy_seconds() {
   return (user + nice + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
-void pin(int core) {
+// The cores that this process may use.
+std::vector<int> allowed_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  CPU_SET(core, &set);
+  std::vector<int> out;
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return out;
+  for (int i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &set)) out.push_back(i);
+  }
+  return out;
+}
+
+// Keeps the calling thread to some cores.
+void pin(const std::vector<int>& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int c : cores) CPU_SET(c, &set);
   sched_setaffinity(0, sizeof(set), &set);
 }
 
@@ -305,17 +320,19 @@ class Team {
     std::vector<std::thread> team;
     std::vector<double> cpu(cores.size());
     Seconds out;
-    for (size_t t = 0; t < cores.size(); ++t) {
-      team.emplace_back([&, t] {
-        pin(cores[t]);
-        work(t, 2, sync);  // brings its data into the caches
-        const double start = seconds(CLOCK_MONOTONIC);
-        const double start_cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
-        work(t, batches, sync);
-        cpu[t] = seconds(CLOCK_THREAD_CPUTIME_ID) - start_cpu;
-        if (t == 0) out.wall = seconds(CLOCK_MONOTONIC) - start;
-      });
-    }
+    const auto member = [&](size_t t) {
+      pin({cores[t]});
+      work(t, 2, sync);  // brings its data into the caches
+      const double start = seconds(CLOCK_MONOTONIC);
+      const double start_cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
+      work(t, batches, sync);
+      cpu[t] = seconds(CLOCK_THREAD_CPUTIME_ID) - start_cpu;
+      if (t == 0) out.wall = seconds(CLOCK_MONOTONIC) - start;
+    };
+    // The thread that made the model takes part.
+    for (size_t t = 1; t < cores.size(); ++t) team.emplace_back(member, t);
+    member(0);
+    pin(allowed_);
     for (std::thread& t : team) t.join();
     for (const double c : cpu) out.cpu += c;
     return out;
@@ -349,6 +366,7 @@ class Team {
     }
   }
 
+  const std::vector<int> allowed_ = allowed_cores();
   Sharing sharing_;
   std::vector<std::unique_ptr<Shared>> models_;
   std::vector<Member> members_;
@@ -385,9 +403,8 @@ void run_threads(const Settings& s, const std::vector<int>& cores, nlohmann::jso
       {"mlp", [] { return std::make_unique<Mlp>(); }},
       {"lstm_char", [] { return std::make_unique<CharLstm>(); }},
       {"ops", [] { return std::make_unique<Ops>(); }}};
-  const std::pair<const char*, Sharing> kinds[] = {{".apart", Sharing::kNothing},
-                                                   {".grad", Sharing::kValues},
-                                                   {".backward", Sharing::kLeaves}};
+  const std::pair<const char*, Sharing> kinds[] = {
+      {".apart", Sharing::kNothing}, {".grad", Sharing::kValues}, {".backward", Sharing::kLeaves}};
   std::printf("\n%-32s %12s %12s %9s %9s %9s\n", "us of a sample", "1 thread", "2 threads",
               "scales", "by cpu", "others");
   for (const auto& [model, make] : models) {
@@ -428,18 +445,6 @@ void run_threads(const Settings& s, const std::vector<int>& cores, nlohmann::jso
                       {"others", others}});
     }
   }
-}
-
-// The cores that this process may use.
-std::vector<int> allowed_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  std::vector<int> out;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return out;
-  for (int i = 0; i < CPU_SETSIZE; ++i) {
-    if (CPU_ISSET(i, &set)) out.push_back(i);
-  }
-  return out;
 }
 
 int main_of(int argc, char** argv) {
