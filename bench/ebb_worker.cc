@@ -44,9 +44,10 @@ void fill(const std::string& prefix, const ebb::nn::Module& module) {
 
 namespace {
 
-// Before the first kernel chooses. Better targets are lower bits.
+// Before the first kernel chooses. Better targets are lower bits. (DisableTargets does not last.)
 void limit_to_avx2() {
-  hwy::DisableTargets(HWY_AVX2 - 1);
+  hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & ~(HWY_AVX2 - 1));
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   const int64_t best = hwy::SupportedTargets() & -hwy::SupportedTargets();
   if (best != HWY_AVX2) {
     throw std::runtime_error(std::string("asked for AVX2, and got ") + hwy::TargetName(best));
