@@ -2,9 +2,13 @@
 // The workloads in Ebb; see worker.h for how the driver asks for them.
 #include <ebb/ebb.h>
 
+#include <hwy/targets.h>
+
 #include <cstdlib>
 #include <iterator>
 #include <new>
+#include <stdexcept>
+#include <string>
 
 #include "ebb_workloads.h"
 #include "specs.h"
@@ -40,7 +44,18 @@ void fill(const std::string& prefix, const ebb::nn::Module& module) {
 
 namespace {
 
+// Before the first kernel chooses. Better targets are lower bits. (DisableTargets does not last.)
+void limit_to_avx2() {
+  hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & ~(HWY_AVX2 - 1));
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  const int64_t best = hwy::SupportedTargets() & -hwy::SupportedTargets();
+  if (best != HWY_AVX2) {
+    throw std::runtime_error(std::string("asked for AVX2, and got ") + hwy::TargetName(best));
+  }
+}
+
 Library library() {
+  if (options().avx2) limit_to_avx2();
   Library l;
   for (auto* family :
        {&micro_workloads, &kernel_workloads, &model_workloads, &recurrent_workloads}) {

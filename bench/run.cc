@@ -3,7 +3,7 @@
 // by round in processes of their own, and prints a table.
 //
 //   bench_run [--peer WORKER] [--tcmalloc LIBRARY] [--json FILE] [--only TEXT] [--ud DIR]
-//             [--rounds N] [--verbose] micro|models|kernels
+//             [--isa avx2] [--rounds N] [--verbose] micro|models|kernels
 //
 // Both sides must reach the same loss, or there is no figure. The peer may have a workload in
 // several forms: all are tried, and the best of those that are close is kept. See
@@ -36,6 +36,7 @@ struct Settings {
   std::string only;
   std::string ud;
   std::string tcmalloc;  // its library: the peer is tried with it, too
+  std::string isa;       // empty for the best that the machine has, or "avx2"
   int rounds = 7;
   bool verbose = false;
 };
@@ -63,6 +64,7 @@ class Workers {
     command_.push_back(program);
     if (fork) command_.push_back("--fork");
     if (!s.ud.empty()) command_.insert(command_.end(), {"--ud", s.ud});
+    if (!s.isa.empty()) command_.push_back("--" + s.isa);
   }
 
   std::unique_ptr<Child> take() {
@@ -424,15 +426,23 @@ int run(const Settings& s) {
   return failures == 0 ? 0 : 1;
 }
 
+// What libraries choose when they are loaded: LibTorch's own kernels, oneDNN's, OpenBLAS's on
+// either side. Ebb's own kernels are told by the worker.
+void limit_to_avx2() {
+  setenv("ATEN_CPU_CAPABILITY", "avx2", 1);
+  setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1);
+  setenv("DNNL_MAX_CPU_ISA", "AVX2", 1);
+  setenv("OPENBLAS_CORETYPE", "Haswell", 1);
+  setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2", 1);
+}
+
 int main_of(int argc, char** argv) {
   Settings s;
   const std::filesystem::path self = std::filesystem::canonical("/proc/self/exe");
   s.ebb = self.parent_path() / "bench_worker_ebb";
-  const std::map<std::string, std::string*> texts = {{"--peer", &s.peer},
-                                                     {"--json", &s.json},
-                                                     {"--only", &s.only},
-                                                     {"--ud", &s.ud},
-                                                     {"--tcmalloc", &s.tcmalloc}};
+  const std::map<std::string, std::string*> texts = {
+      {"--peer", &s.peer}, {"--json", &s.json},         {"--only", &s.only},
+      {"--ud", &s.ud},     {"--tcmalloc", &s.tcmalloc}, {"--isa", &s.isa}};
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     const auto text = texts.find(argument);
@@ -450,10 +460,15 @@ int main_of(int argc, char** argv) {
     }
   }
   if (s.group.empty()) s.group = "models";
+  if (!s.isa.empty() && s.isa != "avx2") {
+    std::cerr << "bench_run: --isa " << s.isa << ": only avx2 can be asked for\n";
+    return 2;
+  }
   // One thread each, before any worker starts.
   for (const char* name : {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"}) {
     setenv(name, "1", 1);
   }
+  if (s.isa == "avx2") limit_to_avx2();
   return run(s);
 }
 

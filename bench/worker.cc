@@ -201,10 +201,12 @@ int serve(int argc, char** argv, const std::function<Library()>& make_library) {
     const std::string argument = argv[i];
     if (argument == "--ud" && i + 1 < argc) {
       g_options.ud = argv[++i];
+    } else if (argument == "--avx2") {
+      g_options.avx2 = true;
     } else if (argument == "--fork") {
       forks = true;
     } else {
-      std::cerr << "usage: " << argv[0] << " [--ud DIR] [--fork]\n";
+      std::cerr << "usage: " << argv[0] << " [--ud DIR] [--avx2] [--fork]\n";
       return 2;
     }
   }

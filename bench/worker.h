@@ -64,7 +64,8 @@ struct Library {
 
 /// Options for all workloads of this process, from the command line.
 struct Options {
-  std::string ud;  ///< folder with train.conllu; empty where there is none
+  std::string ud;     ///< folder with train.conllu; empty where there is none
+  bool avx2 = false;  ///< no instruction set beyond AVX2
 };
 const Options& options();
 

@@ -3,6 +3,7 @@
 # Builds and runs the benchmarks on one core; see docs/performance.md.
 #
 #   scripts/bench.sh [micro|models|kernels|all] [--peers] [--json FILE] [--only TEXT] [--ud DIR]
+#                    [--isa avx2]
 #
 # --peers      also runs the same work in LibTorch, in turns, and prints the ratio. Installs Debian's
 #              libtorch-dev if it is missing, and builds in build/peers
@@ -10,6 +11,8 @@
 # --only TEXT  runs the workloads whose name contains the text
 # --ud DIR     folder with train.conllu or train.conllu.xz (Universal Dependencies, English EWT),
 #              which the tagger reads; without it the tagger is left out
+# --isa avx2   neither side uses what a machine without AVX-512 does not have (micro, models and
+#              kernels of both sides; not the programs that are Ebb's alone)
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -18,18 +21,19 @@ groups=(micro)
 json=""
 ud=""
 only=""
+isa=""
 peers=0
 while (($#)); do
   case "$1" in
     micro | models | kernels) groups=("$1") ;;
     all) groups=(micro models kernels) ;;
     --peers) peers=1 ;;
-    --json | --only | --ud)
+    --json | --only | --ud | --isa)
       (($# > 1)) || die "$1 needs a value"
       declare "${1#--}=$2"
       shift
       ;;
-    -h | --help) sed -n '3,14s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    -h | --help) sed -n '3,15s/^# \{0,1\}//p' "$0" && exit 0 ;;
     *) die "unknown argument '$1'; see --help" ;;
   esac
   shift
@@ -48,6 +52,7 @@ if ((peers)); then
   run+=(--peer "$root/build/peers/bin/bench_worker_libtorch" --tcmalloc libtcmalloc_minimal.so.4)
 fi
 [[ -z "$only" ]] || run+=(--only "$only")
+[[ -z "$isa" ]] || run+=(--isa "$isa")
 
 # The workers read plain text.
 if [[ -f "$ud/train.conllu" ]]; then
@@ -64,6 +69,13 @@ core="$(sed -n 's/^Cpus_allowed_list:.*[^0-9]\([0-9]*\)$/\1/p' /proc/self/status
 parts="$(mktemp -d)"
 trap 'rm -rf "$parts"' EXIT
 failed=0
+unpinned() {
+  local name="$1"
+  shift
+  echo
+  echo "== $name"
+  "$bin/$1" "${@:2}" || failed=1
+}
 pinned() {
   local name="$1"
   shift
@@ -81,12 +93,15 @@ for group in "${groups[@]}"; do
         "$root/scripts/install_deps.sh" valgrind
         pinned "single ops, Google Benchmark" bench_micro
         pinned "instructions and start-up" bench_cost --json "$parts/cost.json"
-        files+=("$parts/cost.json")
+        # Two threads need two cores.
+        unpinned "long tapes, two threads" bench_scaling --json "$parts/scaling.json"
+        files+=("$parts/cost.json" "$parts/scaling.json")
       fi
       ;;
     kernels)
       if [[ -z "$only" ]]; then
-        pinned "kernels against the limits of the core" bench_kernels --json "$parts/limits.json"
+        pinned "kernels against the limits of the core" bench_kernels ${isa:+--target "${isa^^}"} \
+          --json "$parts/limits.json"
         files+=("$parts/limits.json")
       fi
       ;;

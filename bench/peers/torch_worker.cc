@@ -3,6 +3,8 @@
 #include <malloc.h>
 
 #include <iterator>
+#include <stdexcept>
+#include <string>
 
 #include "../specs.h"
 #include "torch_workloads.h"
@@ -67,7 +69,15 @@ void Sgd::step(std::vector<Tensor>& parameters, double rate) const {
 
 namespace {
 
+// That the environment has the effect for which the driver sets it.
+void require_avx2() {
+  const std::string config = at::show_config();
+  if (config.find("CPU capability usage: AVX2") != std::string::npos) return;
+  throw std::runtime_error("asked for AVX2, and LibTorch says: " + config);
+}
+
 Library library() {
+  if (options().avx2) require_avx2();
   // Large gradients come from and go back to the heap rather than the system, as with the
   // allocators that PyTorch's tuning guide recommends: fresh pages would be cleared every time.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
