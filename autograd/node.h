@@ -141,6 +141,7 @@ struct ThreadTape {
   bool grad_enabled = true;
   bool anomaly = false;
   bool in_rule = false;  // a backward rule runs, which anomaly mode judges by what it gives
+  bool gather = true;    // playbacks compute products with the same weight together
   bool placed = false;   // what is recorded now is placed at `where`, not where it was called
   int depth = 0;         // of passes in flight
   Where where;

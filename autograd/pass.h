@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "ebb/autograd/array_ops.h"
+#include "ebb/autograd/gather.h"
 #include "ebb/autograd/leaf.h"
 #include "ebb/autograd/op.h"
 
@@ -58,6 +60,8 @@ inline std::string place(const Node& n) {
 // The base of passes that make a graph: no backward_values there, hence no sink.
 struct NoSink {
   virtual void add(int input, Tensor gradient) = 0;
+  virtual bool defer(const DeferredProduct& product) = 0;
+  virtual bool defers(int weight) = 0;
 
  protected:
   ~NoSink() = default;
@@ -134,10 +138,12 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     tls_tape.grad_enabled = kGraph;
     tls_tape.placed = kGraph;
     tls_tape.in_rule = true;
-    while (has_next_) {
-      const uint32_t s = take_next();
-      play(s, at_target);
-    }
+    do {
+      while (has_next_) {
+        const uint32_t s = take_next();
+        play(s, at_target);
+      }
+    } while (gathers() && gather_->go_on());
     for (size_t i = 0; i < leaves_.size(); ++i) finish_leaf(leaves_[i], at_target);
   }
 
@@ -159,7 +165,15 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     accumulate(e, std::move(gradient));
   }
 
+  bool defer(const DeferredProduct& product) override {
+    return gathers() && gather_->defer(*current_, product);
+  }
+  bool defers(int weight) override { return gathers() && gather_->defers(*current_, weight); }
+
  private:
+  friend class Gather<Pass>;
+  using Gatherer = std::conditional_t<kGraph, NoGather, Gather<Pass>>;
+
   struct Slot {
     Node* node = nullptr;  // counted
     G grad;                // of output 0
@@ -261,7 +275,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       s.is.queued = true;
       if (n->is_leaf()) {
         leaves_.push_back(at);
-      } else {
+      } else if (!gathers() || !gather_->hold(at)) {
         enqueue({n->seq, order_++, at});
       }
     }
@@ -336,6 +350,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   void play(uint32_t at, F&& at_target) {
     Node& n = *slots_[at].node;
     require_unplayed(at);
+    if (n.def->product_weights != nullptr && !planned_) plan_gather(n, at);
     if (n.extras != nullptr || slots_[at].is.target) {
       finish_gradients(n, at, at_target);
       require_unplayed(at);  // a hook may have played it
@@ -343,10 +358,20 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     if (!targeted_ || (!slots_[at].is.stop && leads_on(n))) {
       require_versions(n);
       play_rule_of(n, at);
+      if (gathers()) gather_->settle(n);
       // What nobody else holds goes as a whole with its slot.
       if (!retain_ && !is_unique(&n)) clear(n);
     }
     free_slot(at);
+  }
+
+  bool gathers() const { return !kGraph && gather_.has_value(); }
+
+  // At the first node that uses a large weight: whether the products with it are to be gathered.
+  void plan_gather(const Node& n, uint32_t at) {
+    if (own_heap_ == nullptr || anomaly_ || !tls_tape.gather || !Gatherer::is_candidate(n)) return;
+    planned_ = true;
+    if (!gather_.emplace(*this).plan(at)) gather_.reset();
   }
 
   void play_rule_of(Node& n, uint32_t at) {
@@ -607,6 +632,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   const bool retain_;
   const bool anomaly_ = tls_tape.anomaly;
   bool targeted_ = false;
+  bool planned_ = false;
   uint64_t lowest_ = 0;  // `seq` of the oldest target: what is older leads to none
   bool has_next_ = false;
   uint32_t order_ = 0;
@@ -617,6 +643,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   PoolVector<Ready> ready_;
   PoolVector<uint32_t> leaves_;
   absl::flat_hash_map<Node*, uint32_t> foreign_;
+  std::optional<Gatherer> gather_;
 };
 
 }  // namespace detail
