@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "ebb/autograd/array_ops.h"
+#include "ebb/autograd/leaf.h"
 #include "ebb/autograd/op.h"
 #include "ebb/ops/kernels/blas.h"
 
@@ -19,12 +20,17 @@ inline constexpr size_t kGatherMost = 64;
 /// A longer tape is played as it is: to look at all of it first takes memory.
 inline constexpr size_t kGatherNodes = size_t{1} << 16;
 
-/// Whether several nodes may have saved `w`. Their references are among those of the array, so that
-/// a weight used once is told by this alone; references that another thread counts are not read.
-inline bool may_be_shared(const Array& w) {
-  const ArrayRep* r = w.rep();
+/// Whether other nodes than `n` may have saved its input i too. Their references are among those of
+/// the array, so that a weight used once is told by this alone; references that another thread
+/// counts are not read, and may be any number.
+inline bool may_be_shared(const Node& n, int i) {
+  const ArrayRep* r = n.saved()[i].rep();
+  if (r->root != nullptr) r = r->root;
   if (r->heap != tls_heap) return true;
-  return r->local + (r->shared.load(std::memory_order_relaxed) >> 2) > 2;  // the leaf's and one
+  const Node* from = n.edges()[i].node();
+  const bool held =
+      from != nullptr && from->is_leaf() && static_cast<const Leaf*>(from)->value().rep() == r;
+  return r->local + (r->shared.load(std::memory_order_relaxed) >> 2) > (held ? 2 : 1);
 }
 
 /// Products W'v that rules have deferred, in groups of one weight each. A playback that has one
@@ -41,22 +47,27 @@ class Gather {
  public:
   explicit Gather(Pass& pass) : pass_(pass) {}
 
-  /// Whether node n may be worth a plan.
+  /// Whether input i of a node is a weight that may be worth it.
+  static bool is_candidate(const Node& n, int i) {
+    const Array& w = n.saved()[i];
+    return w.defined() && w.has_data() && w.rank() == 2 &&
+           static_cast<size_t>(w.numel()) * size_of(w.dtype()) >= kGatherBytes &&
+           may_be_shared(n, i);
+  }
+  /// Whether one of its inputs is.
   static bool is_candidate(const Node& n) {
-    for (int i = 0; i < n.n_saved; ++i) {
-      if (is_candidate(n.saved()[i])) return true;
+    for (int i = 0; i < n.n_inputs; ++i) {
+      if (is_candidate(n, i)) return true;
     }
     return false;
-  }
-  static bool is_candidate(const Array& w) {
-    return w.defined() && w.has_data() && w.rank() == 2 &&
-           static_cast<size_t>(w.numel()) * size_of(w.dtype()) >= kGatherBytes && may_be_shared(w);
   }
 
   /// Looks at all that node `first`, which is next, and the others that are queued lead to. False
   /// where there is nothing to gather, or something that only the plain order serves.
   bool plan(uint32_t first) {
     PoolVector<uint32_t> order;  // inputs before what uses them
+    order.reserve(kFirstNodes);
+    pass_.slots_.reserve(kFirstNodes);
     if (!visit(first, &order)) return false;
     if (pass_.has_next_ && !visit(pass_.next_.slot, &order)) return false;
     for (const auto& r : pass_.ready_) {
@@ -153,6 +164,8 @@ class Gather {
   template <class T>
   using PoolVector = std::vector<T, PoolAllocator<T>>;
 
+  static constexpr size_t kFirstNodes = 256;  // that there is room for from the beginning
+
   // Of a node, by its slot.
   struct Info {
     uint32_t waits = 0;
@@ -212,7 +225,7 @@ class Gather {
   }
 
   Info& info(uint32_t slot) {
-    if (info_.size() <= slot) info_.resize(std::max<size_t>(slot + 1, pass_.slots_.size()));
+    if (info_.size() <= slot) info_.resize(std::max<size_t>(2 * slot, kFirstNodes));
     return info_[slot];
   }
   bool holds(uint32_t slot) const { return slot < info_.size() && info_[slot].waits != 0; }
@@ -241,6 +254,7 @@ class Gather {
       int edge;
     };
     PoolVector<Frame> stack;
+    stack.reserve(kFirstNodes);
     const auto enter = [&](uint32_t slot) {
       Info& i = info(slot);
       if (i.seen) return true;
@@ -281,7 +295,7 @@ class Gather {
         needs |= uint64_t{1} << i;
       }
       for (uint64_t m = n.def->product_weights(Saved(n, &needs, false)); m != 0; m &= m - 1) {
-        use(n.saved()[__builtin_ctzll(m)], info_[slot], &above);
+        use(n, __builtin_ctzll(m), info_[slot], &above);
         level = info_[slot].level + 1;
       }
     }
@@ -293,8 +307,9 @@ class Gather {
     });
   }
 
-  void use(const Array& w, const Info& at, uint64_t* above) {
-    if (!is_candidate(w)) return;
+  void use(const Node& n, int input, const Info& at, uint64_t* above) {
+    if (!is_candidate(n, input)) return;
+    const Array& w = n.saved()[input];
     Weight* weight = weight_of(w);
     if (weight == nullptr) {
       if (weights_.size() == 64) return;
