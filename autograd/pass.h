@@ -369,7 +369,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   // At the first node that uses a large weight: whether the products with it are to be gathered.
   void plan_gather(const Node& n, uint32_t at) {
-    if (own_heap_ == nullptr || anomaly_ || !tls_tape.gather || !Gatherer::is_candidate(n)) return;
+    if (tls_tape.depth > 1 || anomaly_ || !tls_tape.gather || !Gatherer::is_candidate(n)) return;
     planned_ = true;
     if (!gather_.emplace(*this).plan(at)) gather_.reset();
   }
