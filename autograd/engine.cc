@@ -145,6 +145,9 @@ NoGradGuard::~NoGradGuard() { detail::tls_tape.grad_enabled = before_; }
 EnableGradGuard::EnableGradGuard() : before_(std::exchange(detail::tls_tape.grad_enabled, true)) {}
 EnableGradGuard::~EnableGradGuard() { detail::tls_tape.grad_enabled = before_; }
 
+GatherGuard::GatherGuard(bool enabled) : before_(std::exchange(detail::tls_tape.gather, enabled)) {}
+GatherGuard::~GatherGuard() { detail::tls_tape.gather = before_; }
+
 AnomalyGuard::AnomalyGuard(bool enabled)
     : before_(std::exchange(detail::tls_tape.anomaly, enabled)) {}
 AnomalyGuard::~AnomalyGuard() { detail::tls_tape.anomaly = before_; }

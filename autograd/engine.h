@@ -60,6 +60,21 @@ class EnableGradGuard {
   bool before_;
 };
 
+/// While one of these lives, playbacks on this thread compute, or do not compute, products of the
+/// transpose of one large weight with several vectors together (by default they do): the gradients
+/// of x_1, x_2, ... where `mv(w, x_i)`, `linear` or the cell of a tree was called for each of them.
+/// The sums are rounded in another order. For comparison.
+class GatherGuard {
+ public:
+  explicit GatherGuard(bool enabled);
+  ~GatherGuard();
+  GatherGuard(const GatherGuard&) = delete;
+  GatherGuard& operator=(const GatherGuard&) = delete;
+
+ private:
+  bool before_;
+};
+
 /// While one of these lives, every value and every gradient computed on this thread is searched
 /// for NaN and infinity; the NumericError names the op and the line of the user's program that
 /// called it. Slow: for finding a fault.

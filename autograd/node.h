@@ -142,6 +142,7 @@ struct ThreadTape {
   bool anomaly = false;
   bool placed = false;   // what is recorded now is placed at `where`, not where it was called
   bool in_rule = false;  // a backward rule runs, which anomaly mode judges by what it gives
+  bool gather = true;    // playbacks compute products with the same weight together
   int depth = 0;         // of passes in flight
   Where where;
 

@@ -52,6 +52,8 @@
 //            forward makes its outputs itself, as views of in[0]
 //  static constexpr bool kKeepsStructure = true
 //            backward_values gives in[0] a gradient of the structure that outputs[0] has
+//  static uint64_t product_weights(const Saved&)
+//            of which inputs, as bits, backward_values hands a product to GradSink::defer()
 //  static bool reads_rows(const Attrs&)
 //            of in[0] only the rows in[1] are read (an embedding): deferred updates touch only
 //            those
@@ -126,7 +128,8 @@ struct OpDef {
   void (*copy_attrs)(void* to, const void* from);  // null: memcpy
   void (*destroy_attrs)(void* attrs);              // null: nothing to do
   uint16_t attrs_size;
-  bool (*reads_rows)(const void* attrs);  // may be null
+  bool (*reads_rows)(const void* attrs);        // may be null
+  uint64_t (*product_weights)(const Saved& s);  // may be null
   bool elementwise;
   bool passes_gradient;
   bool accumulates;
@@ -224,6 +227,7 @@ constexpr OpDef make_op_def() {
   if constexpr (requires { Op::kView; }) d.view = Op::kView;
   if constexpr (requires { Op::kAbsentInputs; }) d.absent_inputs = Op::kAbsentInputs;
   if constexpr (requires { Op::kKeepsStructure; }) d.keeps_structure = Op::kKeepsStructure;
+  if constexpr (requires { &Op::product_weights; }) d.product_weights = &Op::product_weights;
   if constexpr (requires { &Op::reads_rows; }) {
     d.reads_rows = [](const void* a) { return Op::reads_rows(*static_cast<const Attrs*>(a)); };
   }
@@ -309,10 +313,29 @@ class ArrayGrads {
   Span<Gradient> grads_;
 };
 
+/// A product w'v, or w v where `transposed`, that is the gradient of an input; or of several, each
+/// of which gets an equal part.
+struct DeferredProduct {
+  int weight;      ///< the input that is the weight, or that `w` is a part of
+  const Array& w;  ///< a matrix
+  const Array& v;  ///< a vector
+  int input;
+  bool transposed = false;
+  int parts = 1;  ///< inputs `input`, `input` + `step`, ...
+  int step = 0;
+};
+
 /// Where backward_values puts the gradients of the inputs that need one; the engine adds them up.
 class GradSink {
  public:
   virtual void add(int input, Gradient gradient) = 0;
+  /// Offers a product to be computed later, together with others of the same weight: from a weight
+  /// larger than a cache they then all cost little more than one. False: it was not taken, and the
+  /// rule computes it now.
+  virtual bool defer(const DeferredProduct& product) = 0;
+  /// Whether it takes products with this weight that is stored by rows or by columns, for rules to
+  /// which it makes a difference: then a part of the weight and a part of a vector are taken too.
+  virtual bool defers(int weight) = 0;
 
  protected:
   ~GradSink() = default;

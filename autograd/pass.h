@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -11,8 +12,10 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "ebb/autograd/array_ops.h"
+#include "ebb/autograd/gather.h"
 #include "ebb/autograd/leaf.h"
 #include "ebb/autograd/op.h"
+#include "ebb/autograd/short_way.h"
 
 // One playback of the tape: internal to engine.cc.
 namespace ebb {
@@ -58,6 +61,8 @@ inline std::string place(const Node& n) {
 // The base of passes that make a graph: no backward_values there, hence no sink.
 struct NoSink {
   virtual void add(int input, Tensor gradient) = 0;
+  virtual bool defer(const DeferredProduct& product) = 0;
+  virtual bool defers(int weight) = 0;
 
  protected:
   ~NoSink() = default;
@@ -136,13 +141,15 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     tls_tape.grad_enabled = kGraph;
     tls_tape.placed = kGraph;
     tls_tape.in_rule = true;
-    while (has_next_) {
-      const uint32_t s = take_next();
-      if constexpr (!kGraph) {
-        if (play_aligned(s)) continue;
+    do {
+      while (has_next_) {
+        const uint32_t s = take_next();
+        if constexpr (!kGraph) {
+          if (ShortWay(*this).play(s)) continue;
+        }
+        play(s, at_target);
       }
-      play(s, at_target);
-    }
+    } while (gathers() && gather_->go_on());
     for (size_t i = 0; i < leaves_.size(); ++i) finish_leaf(leaves_[i], at_target);
   }
 
@@ -164,7 +171,16 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     accumulate(e, std::move(gradient));
   }
 
+  bool defer(const DeferredProduct& product) override {
+    return gathers() && gather_->defer(*current_, product);
+  }
+  bool defers(int weight) override { return gathers() && gather_->defers(*current_, weight); }
+
  private:
+  friend class Gather<Pass>;
+  friend class ShortWay<Pass>;
+  using Gatherer = std::conditional_t<kGraph, NoGather, Gather<Pass>>;
+
   struct alignas(32) Slot {
     Node* node = nullptr;  // counted
     G grad;                // of output 0
@@ -271,7 +287,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       s.is.queued = true;
       if (n->is_leaf()) {
         leaves_.push_back(at);
-      } else {
+      } else if (!gathers() || !gather_->hold(at)) {
         enqueue(n->seq, at);
       }
     }
@@ -308,6 +324,11 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     next_.seq = seq;
     next_.order = order;
     next_.slot = slot;
+  }
+  void enqueue(const Ready& again) {
+    if (has_next_) return push(again);
+    has_next_ = true;
+    next_ = again;
   }
   [[gnu::noinline]] void push(Ready r) {
     if (next_ < r) std::swap(next_, r);
@@ -352,6 +373,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   void play(uint32_t at, F&& at_target) {
     Node& n = *slots_[at].node;
     require_unplayed(at);
+    if (n.def->product_weights != nullptr && !planned_) plan_gather(n, at);
     if (n.extras != nullptr || slots_[at].is.target) {
       finish_gradients(n, at, at_target);
       require_unplayed(at);  // a hook may have played it
@@ -359,10 +381,21 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     if (!targeted_ || (!slots_[at].is.stop && leads_on(n))) {
       require_versions(n);
       play_rule_of(n, at);
+      if (gathers()) gather_->settle(n);
       // What nobody else holds goes as a whole with its slot.
       if (!retain_ && !is_unique(&n)) clear(n);
     }
     free_slot(at);
+  }
+
+  bool gathers() const { return !kGraph && gather_.has_value(); }
+
+  // At the first node that uses a large weight: whether the products with it are to be gathered.
+  void plan_gather(const Node& n, uint32_t at) {
+    if (tls_tape.depth > 1 || anomaly_ || !tls_tape.gather || !Gatherer::is_candidate(n)) return;
+    planned_ = true;
+    if (!gather_.emplace(*this).plan(at)) gather_.reset();
+    brief_ = brief_ && !gathers();
   }
 
   void play_rule_of(Node& n, uint32_t at) {
@@ -385,169 +418,6 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       play_values(n, saved, at);
     }
     current_ = before;
-  }
-
-  // NOTE [The short way of elementwise ops]
-  // What play() does, all at once and with nothing left to find out, for an elementwise op of n_in
-  // inputs on aligned arrays: its kernel writes straight into the buffers of the gradients in
-  // flight, its slot goes to the node that it leads to, and with it the node's own reference. On
-  // small arrays this is what an op costs. Does nothing, and says false, where the plain way has to
-  // be gone.
-  bool play_aligned(uint32_t at) {
-    const Slot& slot = slots_[at];
-    Node& n = *slot.node;
-    if (!brief_ || n.heap != own_heap_ ||
-        (n.flags() & (Node::kAligned | Node::kPlayed)) != Node::kAligned || n.extras != nullptr ||
-        slot.is.ends() || !slot.grad.is_dense()) {
-      return false;
-    }
-    return n.n_inputs == 1 ? play_aligned<1>(n, at) : play_aligned<2>(n, at);
-  }
-
-  template <int n_in>
-  bool play_aligned(Node& n, uint32_t at) {
-    ThreadHeap* const heap = own_heap_;
-    const OpDef& def = *n.def;
-    ArrayRep* const g = slots_[at].grad.dense_part().rep();
-    if (!g->contiguous()) return false;
-    auto* const edges = reinterpret_cast<Edge*>(&n + 1);
-    auto* const saved = reinterpret_cast<Array*>(edges + n_in);
-    AlignedGrads a;
-    if (!values_of<n_in>(n, g, a.saved)) return false;
-
-    // Where each gradient goes: to a sum that is there, or into a buffer of its own.
-    a.add = 0;
-    ArrayRep* fresh[n_in];
-    uint32_t first = 0;  // the slot of the first input's node
-    uint32_t wanted = 0;
-    bool reusable = g->root == g && is_unique_on(heap, g);
-    try {
-#pragma GCC unroll 2
-      for (int i = 0; i < n_in; ++i) {
-        fresh[i] = nullptr;
-        a.dx[i] = nullptr;
-        Node* m = edges[i].node();
-        if (m == nullptr) continue;
-        const uint32_t s = find(m);
-        if (i == 0) first = s;
-        if (targeted_ && (s == kNone || !slots_[s].is.needed)) continue;
-        wanted |= 1u << i;
-        if (def.accumulates && s != kNone && edges[i].output() == 0) {
-          const Gradient& sum = slots_[s].grad;
-          if (is_sum(sum, g)) {
-            a.dx[i] = sum.dense_part().rep()->data;
-            a.add |= 1u << i;
-            continue;
-          }
-        }
-        if (def.passes_gradient) {
-          fresh[i] = g;
-        } else {
-          fresh[i] = std::exchange(reusable, false) ? g : new_like_on(heap, g);
-          a.dx[i] = fresh[i]->data;
-        }
-      }
-      if (wanted == 0) return false;
-      if (!def.passes_gradient || a.add != 0) {
-        a.dtype = g->dtype();
-        a.n = static_cast<size_t>(g->numel);
-        a.g = g->data;
-        const auto* versions = reinterpret_cast<const uint32_t*>(saved + n.n_saved);
-        const auto attrs = align16(reinterpret_cast<uintptr_t>(versions + n.n_saved));
-        def.backward_aligned(reinterpret_cast<const void*>(attrs), a);
-      }
-    } catch (...) {
-      for (ArrayRep* r : fresh) {
-        if (r != nullptr && r != g) destroy_array_on(heap, r);
-      }
-      throw;
-    }
-
-    Node* const next = edges[0].node();
-    if (fresh[0] == g && (n_in == 1 || fresh[n_in - 1] == nullptr) && next->heap == heap &&
-        !next->is_leaf() && edges[0].output() == 0 && first == kNone) [[likely]] {
-      enqueue(next->seq, at);  // which may run out of memory, and so comes first
-      slots_[at].node = edges[0].release();
-      next->slot = at;
-    } else {
-      deliver(n, at, fresh, n_in);
-    }
-    dismantle<n_in>(n);
-    return true;
-  }
-
-  // Hands on the gradients in `fresh`, each of which is g or a new one, and gives up the slot.
-  void deliver(Node& n, uint32_t at, ArrayRep* const* fresh, int n_in) {
-    Array g = std::move(slots_[at].grad).take_dense();
-    Array dx[2];
-    for (int i = 0; i < n_in; ++i) dx[i] = fresh[i] == g.rep() ? g : Array::adopt(fresh[i]);
-    g = Array();
-    for (int i = 0; i < n_in; ++i) {
-      if (dx[i].defined()) accumulate(n.edges()[i], Gradient(std::move(dx[i])));
-    }
-    free_.push_back(at);
-    slots_[at].is = {};
-    slots_[at].node = nullptr;
-  }
-
-  // Data of the saved arrays, null for those that were not saved; false where one was overwritten
-  // or is not what `g` is the gradient of.
-  template <int n_in>
-  static bool values_of(const Node& n, const ArrayRep* g, const void** data) {
-    const int64_t numel = g->numel;
-    const uint8_t dtype = g->tag0;
-    const auto* const saved =
-        reinterpret_cast<const Array*>(reinterpret_cast<const Edge*>(&n + 1) + n_in);
-    const int n_saved = n.n_saved;
-    const auto* const version = reinterpret_cast<const uint32_t*>(saved + n_saved);
-#pragma GCC unroll 3
-    for (int i = 0; i <= n_in; ++i) {
-      if (i == n_in && n_saved == n_in) break;
-      const ArrayRep* r = saved[i].rep();
-      const void* at = nullptr;
-      if (r != nullptr) {
-        if (r->root->version.load(std::memory_order_relaxed) != version[i] || r->numel != numel ||
-            r->tag0 != dtype) {
-          return false;
-        }
-        at = r->data;
-      }
-      data[i] = at;
-    }
-    return true;
-  }
-
-  // A buffer of this pass alone, like `g`, to add to in place.
-  [[gnu::always_inline]] bool is_sum(const Gradient& sum, const ArrayRep* g) const {
-    const ArrayRep* s = sum.dense_part().rep();
-    return s != nullptr && sum.is_dense() && s->root == s && s->tags() == g->tags() &&
-           s->numel == g->numel && is_unique_on(own_heap_, s);
-  }
-
-  // Ends a node that was played and has no slot any more: what nobody else holds is freed.
-  template <int n_in>
-  void dismantle(Node& n) {
-    ThreadHeap* const heap = own_heap_;
-    if (!is_unique_on(heap, &n)) [[unlikely]] {
-      clear(n);
-      if (release_on(heap, &n)) release_last(&n);
-      return;
-    }
-    auto* const edges = reinterpret_cast<Edge*>(&n + 1);
-    auto* const saved = reinterpret_cast<Array*>(edges + n_in);
-#pragma GCC unroll 2
-    for (int i = 0; i < n_in; ++i) {
-      Node* m = edges[i].node();
-      if (m != nullptr && release_on(heap, m)) [[unlikely]]
-        release_last(m);
-    }
-#pragma GCC unroll 3
-    for (int i = 0; i <= n_in; ++i) {
-      if (i == n_in && n.n_saved == n_in) break;
-      ArrayRep* r = saved[i].rep();
-      if (r != nullptr && release_on(heap, r)) destroy_array_on(heap, r);
-    }
-    deallocate_on(heap, &n);
   }
 
   void play_values(Node& n, const Saved& saved, uint32_t at) {
@@ -723,9 +593,10 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
 
   ThreadHeap* const own_heap_;  // whose nodes remember their slots; null in a nested pass
   const bool retain_;
-  const bool brief_;  // see NOTE [The short way of elementwise ops]
+  bool brief_;  // the short way may be gone
   const bool anomaly_ = tls_tape.anomaly;
   bool targeted_ = false;
+  bool planned_ = false;
   uint64_t lowest_ = 0;  // `seq` of the oldest target: what is older leads to none
   bool has_next_ = false;
   uint32_t order_ = 0;
@@ -737,6 +608,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   PoolVector<Ready> ready_;
   PoolVector<uint32_t> leaves_;
   absl::flat_hash_map<Node*, uint32_t> foreign_;
+  std::optional<Gatherer> gather_;
 };
 
 }  // namespace detail

@@ -147,6 +147,7 @@ struct Mv {
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     mv_gradients(s, g[0], sink);
   }
+  static uint64_t product_weights(const Saved& s) { return s.needs(1) ? detail::bit(0) : 0; }
 };
 EBB_OP(Mv)
 
@@ -289,11 +290,7 @@ struct Matmul {
     if (a.rank() == 2 && b.rank() == 1) return mv_gradients(s, gy, sink);
     if (a.rank() == 2 && b.rank() == 2) return mm_gradients(s, gy, sink);
     if (a.rank() == 1 && b.rank() == 2) {
-      if (s.needs(0)) {
-        Array ga = Array::empty(gy.dtype(), a);
-        run_mv(false, s.in_array(1), gy, ga);
-        sink.add(0, std::move(ga));
-      }
+      if (s.needs(0)) transpose_times(true, s, 1, gy, 0, sink);
       if (s.needs(1)) sink.add(1, product_gradient(s, 1, {s.in_array(0), 0}, {gy}));
       return;
     }
@@ -306,6 +303,12 @@ struct Matmul {
     if (s.needs(1)) {
       sink.add(1, product_gradient(s, 1, {rows_of(s.in_array(0)), 0}, {rows_of(gy)}));
     }
+  }
+  static uint64_t product_weights(const Saved& s) {
+    const int a = s.in_shape(0).rank();
+    const int b = s.in_shape(1).rank();
+    if (a == 2 && b == 1) return s.needs(1) ? detail::bit(0) : 0;
+    return a == 1 && b == 2 && s.needs(0) ? detail::bit(1) : 0;
   }
 };
 EBB_OP(Matmul)
@@ -424,16 +427,14 @@ struct Linear {
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     const bool vector = g[0].rank() == 1;
     const Array gy = vector ? g[0] : rows_of(g[0]);
-    if (s.needs(0)) {
+    if (s.needs(0) && vector) {
+      transpose_times(false, s, 1, gy, 0, sink);
+    } else if (s.needs(0)) {
       const Array& w = s.in_array(1);
       Shape shape = g[0].shape();
       shape[shape.rank() - 1] = w.size(1);
       Array gx = Array::empty(w.dtype(), shape);
-      if (vector) {
-        run_mv(true, w, gy, gx);
-      } else {
-        run_mm(false, false, gy, w, rows_of(gx));
-      }
+      run_mm(false, false, gy, w, rows_of(gx));
       sink.add(0, std::move(gx));
     }
     if (s.needs(1)) {
@@ -452,6 +453,10 @@ struct Linear {
       }
     });
     sink.add(2, std::move(sum));
+  }
+  static uint64_t product_weights(const Saved& s) {
+    const bool vector = !s.has_in_shape(0) || s.in_shape(0).rank() == 1;
+    return vector && s.needs(0) ? detail::bit(1) : 0;
   }
 };
 EBB_OP(Linear)

@@ -183,13 +183,17 @@ Gradient product_gradient(const Saved& s, int input, GradFactor u, GradFactor v,
   return out;
 }
 
+void transpose_times(bool transposed, const Saved& s, int weight, const Array& g, int x,
+                     GradSink& sink) {
+  const Array& w = s.in_array(weight);
+  if (sink.defer({weight, w, g, x, transposed})) return;
+  Array gx = Array::empty(w.dtype(), {w.size(transposed ? 0 : 1)});
+  run_mv(!transposed, w, g, gx);
+  sink.add(x, std::move(gx));
+}
+
 void mv_gradients(const Saved& s, const Array& g, GradSink& sink) {
-  if (s.needs(1)) {
-    const Array& a = s.in_array(0);
-    Array gx = Array::empty(a.dtype(), {a.size(1)});
-    run_mv(true, a, g, gx);
-    sink.add(1, std::move(gx));
-  }
+  if (s.needs(1)) transpose_times(false, s, 0, g, 1, sink);
   if (s.needs(0)) sink.add(0, product_gradient(s, 0, {g}, {s.in_array(1), 1}));
 }
 

@@ -62,6 +62,11 @@ struct GradFactor {
 Gradient product_gradient(const Saved& s, int input, GradFactor u, GradFactor v,
                           bool columns = false);
 
+/// The gradient of input `x` of y = w x, or of y = w' x where `transposed`, for the matrix that is
+/// input `weight`: the transpose of that times `g`, deferred where the playback wants it.
+void transpose_times(bool transposed, const Saved& s, int weight, const Array& g, int x,
+                     GradSink& sink);
+
 /// The gradients of inputs 0 and 1, a [m,k] and x [k], of y = a x.
 void mv_gradients(const Saved& s, const Array& g, GradSink& sink);
 /// The gradients of inputs `first` and `first` + 1, a [m,k] and b [k,n], of y = alpha a b.

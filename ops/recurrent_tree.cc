@@ -280,6 +280,16 @@ struct TreeOp {
     add_product(z.batch, n, 2 * n, from, Matrices(go), work + (1 + z.k) * n, z.width());
   }
 
+  static uint64_t product_weights(const Saved& s) {
+    const Attrs& a = s.attrs<Attrs>();
+    if (s.out_array(2).rank() != 1) return 0;
+    uint64_t weights = a.word && s.needs(kWord) ? detail::bit(kTreeIh) : 0;
+    if (kSum) return weights;
+    for (int64_t j = 0; j < a.children; ++j) {
+      if (s.needs(static_cast<int>(at_child(j)))) weights |= detail::bit(kTreeHh);
+    }
+    return weights;
+  }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     if (g.has(2)) return run_rule(&backward, s, g, sink);
     visit_differentiable(s.out_array(2).dtype(), [&](auto t) { play<decltype(t)>(s, g, sink); });
@@ -363,7 +373,7 @@ struct TreeOp {
     if (!needs_x && !needs_w && !needs_b) return;
     const int64_t n = z.hidden;
     const Array d = gathered<T>(z, dgates);
-    if (needs_x) {
+    if (needs_x && !defer_word(s, z, d, sink)) {
       const Array& w = s.in_array(kTreeIh);
       const int64_t size = w.size(1);
       Array gx = Array::empty(w.dtype(), d.rank() == 1 ? Shape{size} : Shape{z.batch, size});
@@ -381,6 +391,17 @@ struct TreeOp {
       sink.add(kTreeIh, product_gradient(s, kTreeIh, {d}, {contiguous(s.in_array(kWord)), kWord}));
     }
     if (needs_b) sink.add(kTreeBiasIh, column_sums(d));
+  }
+
+  // The gradient of a vector x, from the gradient d of blocks i, f, g, o; a leaf has no f.
+  static bool defer_word(const Saved& s, const Sizes& z, const Array& d, GradSink& sink) {
+    if (d.rank() != 1 || !sink.defers(kTreeIh)) return false;
+    const int64_t n = z.hidden;
+    const Array& w = s.in_array(kTreeIh);
+    if (z.k > 0) return sink.defer({kTreeIh, w, d, kWord});
+    const int64_t stride = 1;
+    return sink.defer({kTreeIh, block_rows(w, 0, 1, n), d.view({n}, &stride, 0), kWord}) &&
+           sink.defer({kTreeIh, block_rows(w, 2, 2, n), d.view({2 * n}, &stride, 2 * n), kWord});
   }
 
   static absl::InlinedVector<Array, 4, detail::PoolAllocator<Array>> saved_children(
@@ -401,6 +422,10 @@ struct TreeOp {
       sink.add(kTreeHh, product_gradient(s, kTreeHh, {dgates}, {joined<T>(z, saved_children(s))}));
     }
     if (!needs_h) return;
+    if (dgates.rank() == 1 && sink.defer({kTreeHh, s.in_array(kTreeHh), dgates, kFirst, false,
+                                          static_cast<int>(z.k), 2})) {
+      return;
+    }
     const Array dh = Array::empty(dgates.dtype(), {z.batch, z.k * n});
     product_back(z.batch, z.k * n, z.gates(), dgates.data<T>(), Matrices(s.in_array(kTreeHh)), T{0},
                  dh.mutable_data<T>());
