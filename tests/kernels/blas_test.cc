@@ -203,7 +203,7 @@ TEST(Gemm, SkinnyFloat32) { check_products<float>(skinny_products()); }
 TEST(Gemm, SkinnyFloat64) { check_products<double>(skinny_products()); }
 
 // Few rows with very many of a transposed matrix, inside the L2 cache and outside it.
-std::vector<Product> turned_products() {
+std::vector<Product> wide_products() {
   std::vector<Product> out;
   for (const int64_t m : {2, 4, 7, 8, 15, 16, 17, 30, 32, 33, 40, 57, 64, 65}) {
     const auto odd = static_cast<double>(m % 3);
@@ -216,8 +216,8 @@ std::vector<Product> turned_products() {
   return out;
 }
 
-TEST(Gemm, TurnedFloat32) { check_products<float>(turned_products()); }
-TEST(Gemm, TurnedFloat64) { check_products<double>(turned_products()); }
+TEST(Gemm, WideFloat32) { check_products<float>(wide_products()); }
+TEST(Gemm, WideFloat64) { check_products<double>(wide_products()); }
 
 // Few rows with a long matrix outside the L2 cache.
 std::vector<Product> deep_products() {
