@@ -104,6 +104,81 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
   }
 }
 
+// The elements of a row, as row_sum reads them.
+template <class T>
+struct StoredRow {
+  const T* a;
+  template <class D>
+  HWY_INLINE hn::Vec<D> load(D d, size_t j) const {
+    return hn::LoadU(d, a + j);
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> load_part(D d, size_t j, size_t n) const {
+    return load_n(d, a + j, n);
+  }
+};
+
+// The elements of a row as they are after a += factor * v, which happens as they are read.
+template <class T>
+struct UpdatedRow {
+  T* a;
+  const T* v;
+  T factor;
+  template <class D>
+  HWY_INLINE hn::Vec<D> load(D d, size_t j) const {
+    const auto sum = hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, v + j), hn::LoadU(d, a + j));
+    hn::StoreU(sum, d, a + j);
+    return sum;
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> load_part(D d, size_t j, size_t n) const {
+    const auto sum = hn::MulAdd(hn::Set(d, factor), load_n(d, v + j, n), load_n(d, a + j, n));
+    store_n(sum, d, a + j, n);
+    return sum;
+  }
+};
+
+// The product of one row with x before its lanes are added up, in the order of dot_rows.
+template <class D, class Row, typename T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> row_sum(D d, size_t n, const Row& row, const T* x) {
+  constexpr size_t kN = kLanes<D>;
+  auto s0 = hn::Zero(d);
+  auto s1 = hn::Zero(d);
+  size_t j = 0;
+  for (; j + 2 * kN <= n; j += 2 * kN) {
+    s0 = hn::MulAdd(row.load(d, j), hn::LoadU(d, x + j), s0);
+    s1 = hn::MulAdd(row.load(d, j + kN), hn::LoadU(d, x + j + kN), s1);
+  }
+  if (j + kN <= n) {
+    s0 = hn::MulAdd(row.load(d, j), hn::LoadU(d, x + j), s0);
+    j += kN;
+  }
+  if (j < n) s1 = hn::MulAdd(row.load_part(d, j, n - j), load_n(d, x + j, n - j), s1);
+  return hn::Add(s0, s1);
+}
+
+// The products of all rows with x, one row after the other: row(i) gives the elements of row i.
+template <class D, class Rows, typename T = hn::TFromD<D>>
+HWY_INLINE void dot_rows_in_turn(D d, size_t m, size_t n, T alpha, const Rows& row, const T* x,
+                                 T beta, T* y) {
+  size_t i = 0;
+  for (; i + 4 <= m; i += 4) {
+    const auto s0 = row_sum(d, n, row(i), x);
+    const auto s1 = row_sum(d, n, row(i + 1), x);
+    const auto s2 = row_sum(d, n, row(i + 2), x);
+    const auto s3 = row_sum(d, n, row(i + 3), x);
+    store_four_sums(d, s0, s1, s2, s3, alpha, beta, y + i);
+  }
+  for (; i < m; ++i) {
+    const T sum = alpha * reduce_lanes(d, row_sum(d, n, row(i), x), AddLanes());
+    y[i] = beta == 0 ? sum : sum + beta * y[i];
+  }
+}
+
+// A matrix of this size is in the first-level cache, where four rows that share what is loaded of x
+// are quicker; the way from the caches behind it is quickest in the order of the addresses.
+constexpr size_t kFirstLevel = size_t{32} << 10;
+
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
                              const T* x, T beta, T* y) {
@@ -113,9 +188,34 @@ HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdi
       return dot_all_rows(hn::Half<D>(), m, n, alpha, a, lda, x, beta, y);
     }
   }
+  if (m * n * sizeof(T) > kFirstLevel && n >= 8 * kN) {
+    const auto row = [=](size_t i) { return StoredRow<T>{a + static_cast<ptrdiff_t>(i) * lda}; };
+    return dot_rows_in_turn(d, m, n, alpha, row, x, beta, y);
+  }
   size_t i = 0;
   for (; i + 4 <= m; i += 4, a += 4 * lda) dot_rows<4>(d, n, alpha, a, lda, x, beta, y + i);
   for (; i < m; ++i, a += lda) dot_rows<1>(d, n, alpha, a, lda, x, beta, y + i);
+}
+
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE void update_all_rows(D d, size_t m, size_t n, T alpha, const T* u, const T* v, T* a,
+                                ptrdiff_t lda, const T* x, T* y, T beta) {
+  constexpr size_t kN = kLanes<D>;
+  if constexpr (kN > 4) {
+    if (n <= kN / 2) {
+      return update_all_rows(hn::Half<D>(), m, n, alpha, u, v, a, lda, x, y, beta);
+    }
+  }
+  const auto row = [=](size_t i) {
+    return UpdatedRow<T>{a + static_cast<ptrdiff_t>(i) * lda, v, alpha * u[i]};
+  };
+  dot_rows_in_turn(d, m, n, T{1}, row, x, beta, y);
+}
+
+template <class T>
+void ger_gemv(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda, const T* x,
+              T beta, T* y) {
+  update_all_rows(hn::ScalableTag<T>(), m, n, alpha, u, v, a, lda, x, y, beta);
 }
 
 template <class T>
@@ -139,8 +239,38 @@ HWY_INLINE void add_rows(size_t n, T alpha, const T* a, ptrdiff_t lda, const T* 
   });
 }
 
+// y = alpha * A' x + beta * y for rows of kV vectors: y is held in registers, and A is read in the
+// order of its addresses.
+template <size_t kV, class T>
+HWY_INLINE void add_whole_rows(size_t m, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta,
+                               T* y) {
+  const hn::ScalableTag<T> d;
+  constexpr size_t kN = kLanes<decltype(d)>;
+  hn::Vec<decltype(d)> s[kV];
+  HWY_UNROLL(16)
+  for (size_t v = 0; v < kV; ++v) s[v] = hn::Zero(d);
+  for (size_t i = 0; i < m; ++i, a += lda) {
+    const auto weight = hn::Set(d, x[i]);
+    HWY_UNROLL(16)
+    for (size_t v = 0; v < kV; ++v) s[v] = hn::MulAdd(weight, hn::LoadU(d, a + v * kN), s[v]);
+  }
+  HWY_UNROLL(16)
+  for (size_t v = 0; v < kV; ++v) {
+    auto sum = hn::Mul(s[v], hn::Set(d, alpha));
+    if (beta != 0) sum = hn::MulAdd(hn::Set(d, beta), hn::LoadU(d, y + v * kN), sum);
+    hn::StoreU(sum, d, y + v * kN);
+  }
+}
+
 template <class T>
 void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
+#if HWY_TARGET == HWY_AVX3  // with 32 registers
+  if (m * n * sizeof(T) > kFirstLevel) {
+    constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
+    if (n == 16 * kN) return add_whole_rows<16>(m, alpha, a, lda, x, beta, y);
+    if (n == 12 * kN) return add_whole_rows<12>(m, alpha, a, lda, x, beta, y);
+  }
+#endif
   // A small y is held in registers, a strip at a time; a matrix too large for the caches is better
   // read row by row.
   if (m * n * sizeof(T) < detail::kGemvByRowsBytes || m == 0) {
@@ -237,8 +367,11 @@ void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t ld
   ger_rest(d, m, n - j, alpha, u, v + j, a + j, lda);
 }
 
-constexpr detail::VectorTables kTables{{dot<float>, gemv_n<float>, gemv_t<float>, ger<float>},
-                                       {dot<double>, gemv_n<double>, gemv_t<double>, ger<double>}};
+template <class T>
+constexpr detail::VectorTable<T> table() {
+  return {dot<T>, gemv_n<T>, gemv_t<T>, ger<T>, ger_gemv<T>};
+}
+constexpr detail::VectorTables kTables{table<float>(), table<double>()};
 
 }  // namespace
 
