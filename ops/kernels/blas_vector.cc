@@ -145,10 +145,15 @@ HWY_INLINE hn::Vec<D> row_sum(D d, size_t n, const Row& row, const T* x) {
   auto s0 = hn::Zero(d);
   auto s1 = hn::Zero(d);
   size_t j = 0;
-  for (; j + 2 * kN <= n; j += 2 * kN) {
-    s0 = hn::MulAdd(row.load(d, j), hn::LoadU(d, x + j), s0);
-    s1 = hn::MulAdd(row.load(d, j + kN), hn::LoadU(d, x + j + kN), s1);
+  const auto pair = [&](size_t at) HWY_ATTR {
+    s0 = hn::MulAdd(row.load(d, at), hn::LoadU(d, x + at), s0);
+    s1 = hn::MulAdd(row.load(d, at + kN), hn::LoadU(d, x + at + kN), s1);
+  };
+  for (; j + 8 * kN <= n; j += 8 * kN) {
+    HWY_UNROLL(4)
+    for (size_t k = 0; k < 8; k += 2) pair(j + k * kN);
   }
+  for (; j + 2 * kN <= n; j += 2 * kN) pair(j);
   if (j + kN <= n) {
     s0 = hn::MulAdd(row.load(d, j), hn::LoadU(d, x + j), s0);
     j += kN;
