@@ -177,8 +177,9 @@ Gradient product_gradient(const Saved& s, int input, GradFactor u, GradFactor v,
   const int64_t m = a.size(of_size);
   const int64_t n = b.size(of_size);
   const Meta meta{a.dtype(), {m, n}};
-  constexpr int64_t kTiny = 256;  // elements that are added up before factors would be put away
-  if (m * n > kTiny && r * (m + n) <= m * n && keeps_structure(s.node(), input)) {
+  // The product of two rows or columns takes hardly more room than its factors.
+  const bool narrow = std::min(m, n) <= 2 && s.node().edges()[input].node()->is_leaf();
+  if (!narrow && r * (m + n) <= m * n && keeps_structure(s.node(), input)) {
     return Gradient(meta, Outer{lasting(s, u, columns), lasting(s, v, columns)});
   }
   Array out = Array::empty(meta);

@@ -166,13 +166,15 @@ HWY_INLINE hn::Vec<D> row_sum(D d, size_t n, const Row& row, const T* x) {
 template <class D, class Rows, typename T = hn::TFromD<D>>
 HWY_INLINE void dot_rows_in_turn(D d, size_t m, size_t n, T alpha, const Rows& row, const T* x,
                                  T beta, T* y) {
+  constexpr size_t kN = kLanes<D>;
+  HWY_ALIGN T sums[4 * kN];
   size_t i = 0;
   for (; i + 4 <= m; i += 4) {
-    const auto s0 = row_sum(d, n, row(i), x);
-    const auto s1 = row_sum(d, n, row(i + 1), x);
-    const auto s2 = row_sum(d, n, row(i + 2), x);
-    const auto s3 = row_sum(d, n, row(i + 3), x);
-    store_four_sums(d, s0, s1, s2, s3, alpha, beta, y + i);
+    // A loop of few loads: what fetches ahead tells streams apart by the loads that read them.
+    HWY_UNROLL(1)
+    for (size_t r = 0; r < 4; ++r) hn::Store(row_sum(d, n, row(i + r), x), d, sums + r * kN);
+    store_four_sums(d, hn::Load(d, sums), hn::Load(d, sums + kN), hn::Load(d, sums + 2 * kN),
+                    hn::Load(d, sums + 3 * kN), alpha, beta, y + i);
   }
   for (; i < m; ++i) {
     const T sum = alpha * reduce_lanes(d, row_sum(d, n, row(i), x), AddLanes());
