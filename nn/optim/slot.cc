@@ -35,11 +35,19 @@ int64_t capacity_for(int64_t numel) { return std::clamp<int64_t>(numel / 1024, 2
 
 // w += factor * g, each kind of gradient by itself.
 void add_gradient(double factor, const Gradient& g, const Array& value) {
-  if (g.dense_part().defined()) axpy_into(value, factor, g.dense_part());
+  const Array& dense = g.dense_part();
   visit(value.dtype(), [&](auto t) {
     using T = decltype(t);
     const T f = static_cast<T>(factor);
     T* w = value.mutable_data<T>();
+    if (dense.defined()) {
+      if (dense.is_contiguous() && dense.dtype() == value.dtype()) {
+        kernels::axpy(f, dense.data<T>(), w, static_cast<size_t>(value.numel()));
+      } else {
+        axpy_into(value, factor, dense);
+      }
+    }
+    if (g.is_dense()) return;
     const int64_t width = width_of(value);
     for (const RowSparse& part : g.row_parts()) {
       const Array ids = contiguous(part.ids);
@@ -161,7 +169,6 @@ void Slot::step() {
   if (leaf.lazy != nullptr && (leaf.lazy != this || is_product())) {
     leaf.lazy->catch_up(leaf, nullptr);
   }
-  const bool shared = !leaf.value().is_unique();
   const Array value = leaf.value();
   if (value.numel() == 0) return;
 
@@ -181,7 +188,7 @@ void Slot::step() {
     replay_all(leaf);
     update_strided(g, value);
   } else if (const double factor = rule_.plain_factor(); factor != 0) {
-    if (shared || !put_off(leaf, factor, g)) add_gradient(factor, g, value);
+    add_gradient(factor, g, value);
   } else if (const int axis = sparse_axis(g); axis >= 0 && idle != Idle::kNonlinear) {
     g.coalesce();
     const Array ids = axis == 0 ? g.row_parts()[0].ids : g.col_parts()[0].ids;
@@ -199,6 +206,23 @@ void Slot::step() {
   }
   ++steps_;
   value.bump_version();
+}
+
+bool Slot::step_plainly(double factor) {
+  Leaf& leaf = parameter_.leaf();
+  const std::lock_guard lock(leaf.mutex);
+  const Array& value = leaf.value();
+  if (leaf.lazy != nullptr || missed_ != nullptr || !value.is_contiguous()) return false;
+  for (const Array& s : states_) {
+    if (s.defined()) return false;
+  }
+  if (!leaf.grad.defined() || value.numel() == 0) return true;
+  if (!value.is_unique() || !put_off(leaf, factor, leaf.grad)) {
+    add_gradient(factor, leaf.grad, value);
+  }
+  ++steps_;
+  value.bump_version();
+  return true;
 }
 
 // True where a state had to be made.

@@ -23,6 +23,9 @@ class Slot final : public ebb::detail::LazyUpdates {
   Slot& operator=(const Slot&) = delete;
 
   void step();
+  /// The step w += factor g of a parameter that has no state and no steps put off; false, and
+  /// nothing done, for any other.
+  bool step_plainly(double factor);
   /// Does all that was put off.
   void catch_up();
   void catch_up(Leaf& leaf, const Array* ids) override;
