@@ -15,6 +15,7 @@ using Inputs = Span<const Tensor* const>;
 
 // Deferred updates of what the op is about to read.
 void catch_up(const OpDef& def, const void* attrs, Inputs in) {
+  if (def.catches_up) return;
   for (size_t i = 0; i < in.size(); ++i) {
     Node* n = in[i]->edge().node();
     if (n == nullptr || (n->flags() & Node::kLazy) == 0) continue;

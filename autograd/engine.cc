@@ -47,9 +47,8 @@ void require_starts(Span<const Tensor> outputs, Span<const Tensor> gradients) {
 }
 
 template <class G>
-std::vector<Tensor> grad_pass(Span<const Tensor> outputs, Span<const Tensor> inputs,
-                              Span<const Tensor> gradients, bool retain) {
-  std::vector<Tensor> result(inputs.size());
+void grad_pass(Span<const Tensor> outputs, Span<const Tensor> inputs, Span<const Tensor> gradients,
+               bool retain, Span<Tensor> result) {
   Pass<G> pass(retain);
   pass.aim(outputs, inputs);
   for (size_t k = 0; k < outputs.size(); ++k) {
@@ -66,7 +65,25 @@ std::vector<Tensor> grad_pass(Span<const Tensor> outputs, Span<const Tensor> inp
       }
     }
   });
-  return result;
+}
+
+// The gradients of the inputs to `result`, one each.
+void grad_into(Span<const Tensor> outputs, Span<const Tensor> inputs, const GradOptions& options,
+               Span<const Tensor> gradients, Span<Tensor> result) {
+  require_starts(outputs, gradients);
+  for (const Tensor& t : inputs) require_tracked(t, "input");
+  const bool retain = options.retain_graph.value_or(options.create_graph);
+  if (options.create_graph) {
+    grad_pass<Tensor>(outputs, inputs, gradients, retain, result);
+  } else {
+    grad_pass<Gradient>(outputs, inputs, gradients, retain, result);
+  }
+  for (size_t i = 0; i < result.size() && !options.allow_unused; ++i) {
+    if (result[i].defined()) continue;
+    throw GradError(absl::StrCat("grad: the outputs do not depend on input ", i, " (",
+                                 inputs[i].value().meta().str(),
+                                 "); allow_unused gives an undefined gradient for it"));
+  }
 }
 
 template <class G>
@@ -100,23 +117,15 @@ std::vector<Tensor> partial_gradients(Span<const Tensor> outputs, Span<Tensor> g
 
 std::vector<Tensor> grad(Span<const Tensor> outputs, Span<const Tensor> inputs,
                          const GradOptions& options, Span<const Tensor> grad_outputs) {
-  detail::require_starts(outputs, grad_outputs);
-  for (const Tensor& t : inputs) detail::require_tracked(t, "input");
-  const bool retain = options.retain_graph.value_or(options.create_graph);
-  auto result = options.create_graph
-                    ? detail::grad_pass<Tensor>(outputs, inputs, grad_outputs, retain)
-                    : detail::grad_pass<Gradient>(outputs, inputs, grad_outputs, retain);
-  for (size_t i = 0; i < result.size() && !options.allow_unused; ++i) {
-    if (result[i].defined()) continue;
-    throw GradError(absl::StrCat("grad: the outputs do not depend on input ", i, " (",
-                                 inputs[i].value().meta().str(),
-                                 "); allow_unused gives an undefined gradient for it"));
-  }
+  std::vector<Tensor> result(inputs.size());
+  detail::grad_into(outputs, inputs, options, grad_outputs, absl::MakeSpan(result));
   return result;
 }
 
 Tensor grad(const Tensor& output, const Tensor& input, const GradOptions& options) {
-  return std::move(grad(Span<const Tensor>(&output, 1), Span<const Tensor>(&input, 1), options)[0]);
+  Tensor result;
+  detail::grad_into({&output, 1}, {&input, 1}, options, {}, {&result, 1});
+  return result;
 }
 
 void backward(Span<const Tensor> outputs, Span<const Tensor> gradients, bool retain_graph) {

@@ -18,6 +18,12 @@ class LazyUpdates {
   /// Brings `leaf` up to date: the rows `ids` (int64), or all of it where ids is null. Called with
   /// the leaf's mutex held. Clears Node::kLazy once nothing is put off any more.
   virtual void catch_up(Leaf& leaf, const Array* ids) = 0;
+  /// Whether all that is put off is one product, w += factor u v' for a matrix w.
+  virtual bool is_product() const { return false; }
+  /// Only where is_product(): does it, and y = w x + beta y in the same pass over w [m,n], for
+  /// contiguous x [n] and y [m] of the type of w. As catch_up() otherwise.
+  virtual void catch_up_and_multiply(Leaf&, const Array& /*x*/, const Array& /*y*/,
+                                     double /*beta*/) {}
 };
 
 /// The node that owns the value of a parameter or variable, and the gradient added up for it.
@@ -34,6 +40,8 @@ struct Leaf : Node {
 
   /// Brings the rows `ids`, or all, up to date.
   void catch_up(const Array* ids = nullptr);
+  /// Whether that is the addition of a product.
+  bool owes_product();
 };
 
 /// A new leaf on the elements of `value`, with one reference that the caller owns.

@@ -138,6 +138,7 @@ struct OpDef {
   bool saves_in;       // the gradient of some input reads an input's value or shape
   bool saves_out;      // ... or an output's value
   bool absent_inputs;  // inputs without a value are allowed
+  bool catches_up;     // forward itself brings inputs with updates put off up to date
 };
 
 namespace detail {

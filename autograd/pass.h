@@ -433,15 +433,26 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   }
 
   void play_rule(Node& n, const Saved& saved, uint32_t at) {
-    Outputs grads;
-    for (G& g : take_gradients(n, at)) {
-      if constexpr (kGraph) {
-        grads.push_back(std::move(g));
-      } else {
-        grads.push_back(g.defined() ? Tensor(std::move(g).take_dense()) : Tensor());
-      }
+    if (n.n_outputs() == 1) {
+      G own = std::move(slots_[at].grad);  // the slots may move while the rule runs
+      const Tensor g = as_tensor(std::move(own));
+      return add_all(n, n.def->backward(saved, OutGrads({&g, 1})));
     }
-    Grads result = n.def->backward(saved, OutGrads(grads));
+    Outputs grads;
+    for (G& g : take_gradients(n, at)) grads.push_back(as_tensor(std::move(g)));
+    add_all(n, n.def->backward(saved, OutGrads(grads)));
+  }
+
+  static Tensor as_tensor(G&& g) {
+    if constexpr (kGraph) {
+      return std::move(g);
+    } else {
+      return g.defined() ? Tensor(std::move(g).take_dense()) : Tensor();
+    }
+  }
+
+  // What a rule gave, to the inputs.
+  void add_all(const Node& n, Grads&& result) {
     if (result.size() > n.n_inputs) {
       throw GradError(absl::StrCat(n.def->doc.name, ": its backward rule gave ", result.size(),
                                    " gradients for ", n.n_inputs, " inputs"));

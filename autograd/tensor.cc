@@ -57,6 +57,11 @@ void Leaf::catch_up(const Array* ids) {
   if (lazy != nullptr) lazy->catch_up(*this, ids);
 }
 
+bool Leaf::owes_product() {
+  const std::lock_guard lock(mutex);
+  return lazy != nullptr && lazy->is_product();
+}
+
 }  // namespace detail
 
 using detail::Edge;

@@ -131,7 +131,7 @@ EBB_OP(Mish)
 struct Sigmoid : UnaryOp<Sigmoid, Unary::kSigmoid> {
   static constexpr OpDoc kDoc{"sigmoid", "y = 1 / (1 + e^-x), elementwise", "x:[...] -> y:[...]"};
   static Tensor derivative(const Saved& s, const Tensor& g) {
-    return g * s.out(0) * (1 - s.out(0));
+    return sigmoid_backward(g, s.out(0));
   }
 };
 EBB_OP(Sigmoid)

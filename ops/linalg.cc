@@ -2,8 +2,10 @@
 #include "ebb/ops/linalg.h"
 
 #include <algorithm>
+#include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "ebb/autograd/leaf.h"
 #include "ebb/ops/elementwise.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/product.h"
@@ -461,6 +463,39 @@ struct Linear {
 };
 EBB_OP(Linear)
 
+namespace {
+
+bool is_lazy(const Tensor& t) {
+  const detail::Node* n = t.edge().node();
+  return n != nullptr && (n->flags() & detail::Node::kLazy) != 0;
+}
+
+// Linear on a vector, which adds to the weight the product that an optimiser has put off while it
+// reads it.
+constexpr OpDef kLinearUpdating = [] {
+  OpDef d = make_op_def<Linear>();
+  d.catches_up = true;
+  d.forward = [](const void* attrs, Span<const Array> in, Span<Array> out) {
+    detail::Leaf& leaf = **static_cast<detail::Leaf* const*>(attrs);
+    const std::lock_guard lock(leaf.mutex);
+    if (leaf.lazy == nullptr) return Linear::forward({}, in, out);  // another thread was here
+    const bool has_bias = in.size() == 3;
+    if (has_bias) copy_into(out[0], in[2]);
+    leaf.lazy->catch_up_and_multiply(leaf, contiguous(in[0]), out[0], has_bias ? 1 : 0);
+  };
+  return d;
+}();
+
+// Undefined where the op has to go its usual way.
+Tensor linear_updating(const Tensor& x, const Tensor& weight, const Tensor& bias, Where where) {
+  auto* leaf = static_cast<detail::Leaf*>(weight.edge().node());
+  if (!leaf->owes_product() || x.dim() != 1 || is_lazy(x) || is_lazy(bias)) return {};
+  const Tensor* in[] = {&x, &weight, &bias};
+  return detail::apply_one(kLinearUpdating, &leaf, {in, bias.defined() ? 3u : 2u}, where);
+}
+
+}  // namespace
+
 }  // namespace ops
 
 Tensor dot(const Tensor& a, const Tensor& b, Where where) {
@@ -482,6 +517,10 @@ Tensor addmm(const Tensor& input, const Tensor& a, const Tensor& b, const AddmmO
   return apply_with<ops::Addmm>(options, At(input, where), a, b);
 }
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Where where) {
+  if (ops::is_lazy(weight)) {
+    Tensor y = ops::linear_updating(x, weight, bias, where);
+    if (y.defined()) return y;
+  }
   if (!bias.defined()) return apply<ops::Linear>(At(x, where), weight);
   return apply<ops::Linear>(At(x, where), weight, bias);
 }

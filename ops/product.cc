@@ -124,7 +124,13 @@ void run_outer(const Array& u, const Array& v, const Array& y) {
     const int64_t n = v.size(0);
     const T* pu = u.data<T>();
     T* to = y.mutable_data<T>();
+    constexpr int64_t kShort = 8;  // a row that is done before a kernel would be called
     for (int64_t i = 0; i < u.size(0); ++i, to += n) {
+      if (n < kShort) {
+        const T factor = pu[i * u.stride(0)];
+        for (int64_t j = 0; j < n; ++j) to[j] = factor * row.data<T>()[j];
+        continue;
+      }
       kernels::scale(pu[i * u.stride(0)], row.data<T>(), to, static_cast<size_t>(n));
     }
   });
@@ -171,7 +177,9 @@ Gradient product_gradient(const Saved& s, int input, GradFactor u, GradFactor v,
   const int64_t m = a.size(of_size);
   const int64_t n = b.size(of_size);
   const Meta meta{a.dtype(), {m, n}};
-  if (r * (m + n) <= m * n && keeps_structure(s.node(), input)) {
+  // The product of two rows or columns takes hardly more room than its factors.
+  const bool narrow = std::min(m, n) <= 2 && s.node().edges()[input].node()->is_leaf();
+  if (!narrow && r * (m + n) <= m * n && keeps_structure(s.node(), input)) {
     return Gradient(meta, Outer{lasting(s, u, columns), lasting(s, v, columns)});
   }
   Array out = Array::empty(meta);

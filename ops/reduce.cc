@@ -15,6 +15,11 @@ using kernels::Reduce;
 
 namespace {
 
+// The gradient of a sum, repeated over what was summed. A scalar needs no axes to be.
+Tensor repeated(const Tensor& g, const Shape& shape, const ReduceAttrs& a) {
+  return expand(g.dim() == 0 ? g : keep_axes(g, shape, a), shape);
+}
+
 // What the reductions have in common that are one kernel.
 template <class Op, Reduce kernel>
 struct KernelReduction {
@@ -41,7 +46,7 @@ struct Sum : KernelReduction<Sum, Reduce::kSum> {
   static constexpr GradUses uses(int) { return {.shapes = 1}; }
   static Grads backward(const Saved& s, const OutGrads& g) {
     const Shape shape = s.in_shape(0);
-    return {expand(keep_axes(g[0], shape, s.attrs<Attrs>()), shape)};
+    return {repeated(g[0], shape, s.attrs<Attrs>())};
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     sink.add(0, spread_gradient(g[0], s.in_shape(0), s.attrs<Attrs>().mask));
@@ -124,7 +129,7 @@ struct Mean {
     // next.
     const int64_t n = std::max<int64_t>(reduced_count(shape, a.mask), 1);
     const Tensor mean = g[0] / static_cast<double>(n);
-    return {expand(keep_axes(mean, shape, a), shape)};
+    return {repeated(mean, shape, a)};
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     const Shape shape = s.in_shape(0);

@@ -167,7 +167,7 @@ EBB_OP(Cosh)
 
 struct Tanh : UnaryOp<Tanh, Unary::kTanh> {
   static constexpr OpDoc kDoc{"tanh", "y = tanh(x), elementwise", "x:[...] -> y:[...]"};
-  static Tensor derivative(const Saved& s, const Tensor& g) { return g * (1 - square(s.out(0))); }
+  static Tensor derivative(const Saved& s, const Tensor& g) { return tanh_backward(g, s.out(0)); }
 };
 EBB_OP(Tanh)
 

@@ -52,6 +52,10 @@ Tensor sinh(const Tensor& x, Where where = Where::current());
 Tensor cosh(const Tensor& x, Where where = Where::current());
 /// Hyperbolic tangent.
 Tensor tanh(const Tensor& x, Where where = Where::current());
+/// The gradient of tanh by its output y: g (1 - y^2), with broadcasting.
+Tensor tanh_backward(const Tensor& g, const Tensor& y, Where where = Where::current());
+/// The gradient of sigmoid by its output y: g y (1 - y), with broadcasting.
+Tensor sigmoid_backward(const Tensor& g, const Tensor& y, Where where = Where::current());
 /// Inverse hyperbolic sine.
 Tensor asinh(const Tensor& x, Where where = Where::current());
 /// Inverse hyperbolic cosine.

@@ -59,7 +59,10 @@ void Optimizer::require_group(size_t group) const {
 void Optimizer::step() {
   for (const Group& g : groups_) g.rule->validate();
   for (const Group& g : groups_) {
-    for (const auto& s : g.slots) s->step();
+    const double factor = g.rule->plain_factor();
+    for (const auto& s : g.slots) {
+      if (factor == 0 || !s->step_plainly(factor)) s->step();
+    }
   }
 }
 

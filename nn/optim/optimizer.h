@@ -26,8 +26,9 @@ class Slot;
 /// gradient, such as momentum running out or weights decaying, is put off until somebody reads
 /// them, and done then for all missed steps at once. The result is that of the dense step up to
 /// rounding. Gradients that are sums of products are multiplied out block by block as the update
-/// goes, never as a whole. Weight decay inside the gradient (L2) of an adaptive rule cannot be put
-/// off; such steps touch every element.
+/// goes, never as a whole. A plain step by one product, of a large matrix that was used on a
+/// vector, waits for the next linear() on the matrix, and both take one pass over it. Weight decay
+/// inside the gradient (L2) of an adaptive rule cannot be put off; such steps touch every element.
 ///
 /// An optimiser must be the only one at work on its parameters while it steps; reading a parameter
 /// from several threads at once right after a step is safe only after `catch_up`.

@@ -57,7 +57,8 @@ class Rule {
   virtual void begin(int64_t step, bool fresh) = 0;
   /// One fused pass over n contiguous elements.
   virtual void update(DType dtype, const Chunk& c, size_t n) const = 0;
-  /// The factor f where the step is w += f g and nothing else; 0 where it is more.
+  /// The factor f where the options make every step w += f g and nothing else, whatever begin() was
+  /// called for last; 0 where it is more.
   virtual double plain_factor() const { return 0; }
   virtual Idle idle() const = 0;
 

@@ -51,7 +51,8 @@ class SgdRule final : public detail::RuleOf<SGDOptions> {
     });
   }
   double plain_factor() const override {
-    return idle() == detail::Idle::kNothing ? -step_.lr * step_.sign : 0;
+    const SGDOptions& o = options;
+    return o.momentum != 0 || o.weight_decay != 0 ? 0 : o.maximize ? o.lr : -o.lr;
   }
   detail::Idle idle() const override {
     return step_.momentum == 0 && step_.weight_decay == 0 ? detail::Idle::kNothing

@@ -26,6 +26,8 @@ constexpr int64_t kGathered = 1024;
 // saves.
 constexpr int64_t kSmallest = 512;
 constexpr int64_t kLeastRatio = 4;
+// Bytes of a matrix from which on a pass over it counts.
+constexpr size_t kLeastPass = size_t{64} << 10;
 
 int64_t width_of(const Array& a) { return a.numel() / std::max<int64_t>(a.size(0), 1); }
 
@@ -64,11 +66,19 @@ constexpr int64_t kOuterRows = 32;
 
 // w += factor * g, each kind of gradient by itself.
 void add_gradient(double factor, const Gradient& g, const Array& value) {
-  if (g.dense_part().defined()) axpy_into(value, factor, g.dense_part());
+  const Array& dense = g.dense_part();
   visit(value.dtype(), [&](auto t) {
     using T = decltype(t);
     const T f = static_cast<T>(factor);
     T* w = value.mutable_data<T>();
+    if (dense.defined()) {
+      if (dense.is_contiguous() && dense.dtype() == value.dtype()) {
+        kernels::axpy(f, dense.data<T>(), w, static_cast<size_t>(value.numel()));
+      } else {
+        axpy_into(value, factor, dense);
+      }
+    }
+    if (g.is_dense()) return;
     const int64_t width = width_of(value);
     for (const RowSparse& part : g.row_parts()) {
       const Array ids = contiguous(part.ids);
@@ -193,7 +203,9 @@ void Slot::step() {
   Gradient& g = leaf.grad;
   if (!g.defined()) return;
   // What another optimiser has put off comes first.
-  if (leaf.lazy != nullptr && leaf.lazy != this) leaf.lazy->catch_up(leaf, nullptr);
+  if (leaf.lazy != nullptr && (leaf.lazy != this || is_product())) {
+    leaf.lazy->catch_up(leaf, nullptr);
+  }
   const Array value = leaf.value();
   if (value.numel() == 0) return;
 
@@ -231,6 +243,23 @@ void Slot::step() {
   }
   ++steps_;
   value.bump_version();
+}
+
+bool Slot::step_plainly(double factor) {
+  Leaf& leaf = parameter_.leaf();
+  const std::lock_guard lock(leaf.mutex);
+  const Array& value = leaf.value();
+  if (leaf.lazy != nullptr || missed_ != nullptr || !value.is_contiguous()) return false;
+  for (const Array& s : states_) {
+    if (s.defined()) return false;
+  }
+  if (!leaf.grad.defined() || value.numel() == 0) return true;
+  if (!value.is_unique() || !put_off(leaf, factor, leaf.grad)) {
+    add_gradient(factor, leaf.grad, value);
+  }
+  ++steps_;
+  value.bump_version();
+  return true;
 }
 
 // True where a state had to be made.
@@ -412,6 +441,50 @@ void Slot::update_columns(const Array& value, const Array& ids, const Array& gra
 // ---- what was put off
 // ----------------------------------------------------------------------------
 
+// See NOTE [A product put off]. Who has another handle to the elements would not find out; so
+// nobody else may hold them.
+bool Slot::put_off(Leaf& leaf, double factor, const Gradient& g) {
+  const Array& value = leaf.value();
+  const auto outer = g.outer_parts();
+  if (outer.size() != 1 || outer[0].u.numel() != value.size(0) || g.dense_part().defined() ||
+      !g.row_parts().empty() || !g.col_parts().empty() ||
+      static_cast<size_t>(value.numel()) * size_of(value.dtype()) < kLeastPass) {
+    return false;
+  }
+  product_ = {factor, contiguous(outer[0].u), contiguous(outer[0].v)};
+  leaf.lazy = this;
+  leaf.set_flag(Node::kLazy);
+  return true;
+}
+
+void Slot::add_product(const Array& value) {
+  const auto& [factor, u, v] = product_;
+  visit(value.dtype(), [&, factor = factor, &u = u, &v = v](auto t) {
+    using T = decltype(t);
+    kernels::ger(value.size(0), value.size(1), static_cast<T>(factor), u.data<T>(), v.data<T>(),
+                 value.mutable_data<T>(), value.size(1));
+  });
+  product_ = {};
+}
+
+void Slot::catch_up_and_multiply(Leaf& leaf, const Array& x, const Array& y, double beta) {
+  const Array& value = leaf.value();
+  visit(value.dtype(), [&](auto t) {
+    using T = decltype(t);
+    kernels::ger_gemv(value.size(0), value.size(1), static_cast<T>(product_.factor),
+                      product_.u.data<T>(), product_.v.data<T>(), value.mutable_data<T>(),
+                      value.size(1), x.data<T>(), static_cast<T>(beta), y.mutable_data<T>());
+  });
+  product_ = {};
+  nothing_is_put_off(leaf);
+}
+
+void Slot::nothing_is_put_off(Leaf& leaf) {
+  if (leaf.lazy != this) return;
+  leaf.lazy = nullptr;
+  leaf.clear_flag(Node::kLazy);
+}
+
 // Makes ready to keep book of lines along `axis`.
 void Slot::track(Leaf& leaf, int axis) {
   const Array& value = leaf.value();
@@ -426,7 +499,7 @@ void Slot::track(Leaf& leaf, int axis) {
 }
 
 void Slot::catch_up(Leaf& leaf, const Array* ids) {
-  if (ids == nullptr || axis_ != 0) return replay_all(leaf);
+  if (ids == nullptr || axis_ != 0 || is_product()) return replay_all(leaf);
   if (missed_ == nullptr || missed_->size() == 0) return;
   const Array rows = contiguous(cast(*ids, kInt64));
   const auto lines = static_cast<int64_t>(done_.size());
@@ -450,6 +523,7 @@ void Slot::replay_line(const Array& value, int64_t line) {
 }
 
 void Slot::replay_all(Leaf& leaf) {
+  if (is_product()) add_product(leaf.value());
   if (missed_ != nullptr && missed_->size() > 0) {
     Array value = leaf.value();
     if (states_[0].defined() && states_[0].dtype() != value.dtype()) {
@@ -464,9 +538,7 @@ void Slot::replay_all(Leaf& leaf) {
     missed_->clear();
     std::fill(done_.begin(), done_.end(), 0u);
   }
-  if (leaf.lazy != this) return;
-  leaf.lazy = nullptr;
-  leaf.clear_flag(Node::kLazy);
+  nothing_is_put_off(leaf);
 }
 
 void Slot::replay_all_rows(const Array& value) {

@@ -23,9 +23,14 @@ class Slot final : public ebb::detail::LazyUpdates {
   Slot& operator=(const Slot&) = delete;
 
   void step();
+  /// The step w += factor g of a parameter that has no state and no steps put off; false, and
+  /// nothing done, for any other.
+  bool step_plainly(double factor);
   /// Does all that was put off.
   void catch_up();
   void catch_up(Leaf& leaf, const Array* ids) override;
+  bool is_product() const override { return product_.factor != 0; }
+  void catch_up_and_multiply(Leaf& leaf, const Array& x, const Array& y, double beta) override;
 
   const Parameter& parameter() const { return parameter_; }
   int64_t steps() const { return steps_; }
@@ -46,6 +51,10 @@ class Slot final : public ebb::detail::LazyUpdates {
   void update_rows(const Array& value, const Array& ids, const Array& gradient);
   void update_columns(const Array& value, const Array& ids, const Array& gradient);
 
+  bool put_off(Leaf& leaf, double factor, const Gradient& g);
+  void add_product(const Array& value);
+  void nothing_is_put_off(Leaf& leaf);
+
   void track(Leaf& leaf, int axis);
   void replay_line(const Array& value, int64_t line);
   void replay_all(Leaf& leaf);
@@ -57,6 +66,16 @@ class Slot final : public ebb::detail::LazyUpdates {
   Rule& rule_;
   int64_t steps_ = 0;
   Array states_[kMaxStates];  // contiguous, of the parameter's type
+
+  // NOTE [A product put off]
+  // The plain step of a matrix that was used on one vector is w += factor u v'. It takes a pass
+  // over the matrix, and the next use takes another; so the step waits for that use, and both take
+  // one. Whatever else reads the matrix first does the step by itself.
+  struct {
+    double factor = 0;  // 0: none
+    Array u;            // [m]
+    Array v;            // [n]
+  } product_;
 
   std::unique_ptr<Missed> missed_;
   int axis_ = 0;

@@ -61,6 +61,8 @@ struct VectorTable {
   // y = alpha * A' x + beta * y with A [m,n]
   void (*gemv_t)(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y);
   void (*ger)(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda);
+  void (*ger_gemv)(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda,
+                   const T* x, T beta, T* y);
 };
 struct VectorTables {
   VectorTable<float> f32;
@@ -128,6 +130,15 @@ template <class T>
 void ger(int64_t m, int64_t n, T alpha, const T* u, const T* v, T* a, int64_t lda) {
   detail::of_type<T>(*detail::blas_vector)
       .ger(static_cast<size_t>(m), static_cast<size_t>(n), alpha, u, v, a, lda);
+}
+
+/// A += alpha * u v', then y = A x + beta * y, in one pass over A [m,n]: the results are those of
+/// ger and gemv to the last bit. y and A overlap nothing else.
+template <class T>
+void ger_gemv(int64_t m, int64_t n, T alpha, const T* u, const T* v, T* a, int64_t lda, const T* x,
+              T beta, T* y) {
+  detail::of_type<T>(*detail::blas_vector)
+      .ger_gemv(static_cast<size_t>(m), static_cast<size_t>(n), alpha, u, v, a, lda, x, beta, y);
 }
 
 /// Sum of a[i] * b[i], i < n; pairwise over blocks, as the sums of reduce.h.

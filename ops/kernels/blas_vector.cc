@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <type_traits>
-
 #include "ebb/ops/kernels/blas.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -106,6 +104,88 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
   }
 }
 
+// The elements of a row, as row_sum reads them.
+template <class T>
+struct StoredRow {
+  const T* a;
+  template <class D>
+  HWY_INLINE hn::Vec<D> load(D d, size_t j) const {
+    return hn::LoadU(d, a + j);
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> load_part(D d, size_t j, size_t n) const {
+    return load_n(d, a + j, n);
+  }
+};
+
+// The elements of a row as they are after a += factor * v, which happens as they are read.
+template <class T>
+struct UpdatedRow {
+  T* a;
+  const T* v;
+  T factor;
+  template <class D>
+  HWY_INLINE hn::Vec<D> load(D d, size_t j) const {
+    const auto sum = hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, v + j), hn::LoadU(d, a + j));
+    hn::StoreU(sum, d, a + j);
+    return sum;
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> load_part(D d, size_t j, size_t n) const {
+    const auto sum = hn::MulAdd(hn::Set(d, factor), load_n(d, v + j, n), load_n(d, a + j, n));
+    store_n(sum, d, a + j, n);
+    return sum;
+  }
+};
+
+// The product of one row with x before its lanes are added up, in the order of dot_rows.
+template <class D, class Row, typename T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> row_sum(D d, size_t n, const Row& row, const T* x) {
+  constexpr size_t kN = kLanes<D>;
+  auto s0 = hn::Zero(d);
+  auto s1 = hn::Zero(d);
+  size_t j = 0;
+  const auto pair = [&](size_t at) HWY_ATTR {
+    s0 = hn::MulAdd(row.load(d, at), hn::LoadU(d, x + at), s0);
+    s1 = hn::MulAdd(row.load(d, at + kN), hn::LoadU(d, x + at + kN), s1);
+  };
+  for (; j + 8 * kN <= n; j += 8 * kN) {
+    HWY_UNROLL(4)
+    for (size_t k = 0; k < 8; k += 2) pair(j + k * kN);
+  }
+  for (; j + 2 * kN <= n; j += 2 * kN) pair(j);
+  if (j + kN <= n) {
+    s0 = hn::MulAdd(row.load(d, j), hn::LoadU(d, x + j), s0);
+    j += kN;
+  }
+  if (j < n) s1 = hn::MulAdd(row.load_part(d, j, n - j), load_n(d, x + j, n - j), s1);
+  return hn::Add(s0, s1);
+}
+
+// The products of all rows with x, one row after the other: row(i) gives the elements of row i.
+template <class D, class Rows, typename T = hn::TFromD<D>>
+HWY_INLINE void dot_rows_in_turn(D d, size_t m, size_t n, T alpha, const Rows& row, const T* x,
+                                 T beta, T* y) {
+  constexpr size_t kN = kLanes<D>;
+  HWY_ALIGN T sums[4 * kN];
+  size_t i = 0;
+  for (; i + 4 <= m; i += 4) {
+    // A loop of few loads: what fetches ahead tells streams apart by the loads that read them.
+    HWY_UNROLL(1)
+    for (size_t r = 0; r < 4; ++r) hn::Store(row_sum(d, n, row(i + r), x), d, sums + r * kN);
+    store_four_sums(d, hn::Load(d, sums), hn::Load(d, sums + kN), hn::Load(d, sums + 2 * kN),
+                    hn::Load(d, sums + 3 * kN), alpha, beta, y + i);
+  }
+  for (; i < m; ++i) {
+    const T sum = alpha * reduce_lanes(d, row_sum(d, n, row(i), x), AddLanes());
+    y[i] = beta == 0 ? sum : sum + beta * y[i];
+  }
+}
+
+// A matrix of this size is in the first-level cache, where four rows that share what is loaded of x
+// are quicker; the way from the caches behind it is quickest in the order of the addresses.
+constexpr size_t kFirstLevel = size_t{32} << 10;
+
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
                              const T* x, T beta, T* y) {
@@ -115,66 +195,38 @@ HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdi
       return dot_all_rows(hn::Half<D>(), m, n, alpha, a, lda, x, beta, y);
     }
   }
+  if (m * n * sizeof(T) > kFirstLevel && n >= 8 * kN) {
+    const auto row = [=](size_t i) { return StoredRow<T>{a + static_cast<ptrdiff_t>(i) * lda}; };
+    return dot_rows_in_turn(d, m, n, alpha, row, x, beta, y);
+  }
   size_t i = 0;
   for (; i + 4 <= m; i += 4, a += 4 * lda) dot_rows<4>(d, n, alpha, a, lda, x, beta, y + i);
   for (; i < m; ++i, a += lda) dot_rows<1>(d, n, alpha, a, lda, x, beta, y + i);
 }
 
-// With vectors of 64 bytes a line is one load, and what comes from outside the L1 cache comes in
-// faster in the order in which it lies than from several rows at a time. With shorter ones the
-// loads of x would take longer than that gains.
-template <class T>
-constexpr bool in_order(size_t m, size_t n) {
-  constexpr size_t kNear = size_t{32} << 10;
-  return kLanes<hn::ScalableTag<T>> * sizeof(T) == 64 && m * n * sizeof(T) > kNear;
-}
-
-// The sum of a row of A times x, in lanes.
 template <class D, typename T = hn::TFromD<D>>
-HWY_INLINE hn::Vec<D> row_sum(D d, size_t n, const T* a, const T* x) {
+HWY_INLINE void update_all_rows(D d, size_t m, size_t n, T alpha, const T* u, const T* v, T* a,
+                                ptrdiff_t lda, const T* x, T* y, T beta) {
   constexpr size_t kN = kLanes<D>;
-  constexpr size_t kChains = 4;
-  hn::Vec<D> s[kChains];
-  for (size_t c = 0; c < kChains; ++c) s[c] = hn::Zero(d);
-  size_t j = 0;
-  for (; j + kChains * kN <= n; j += kChains * kN) {
-    HWY_UNROLL(4)
-    for (size_t c = 0; c < kChains; ++c) {
-      s[c] = hn::MulAdd(hn::LoadU(d, a + j + c * kN), hn::LoadU(d, x + j + c * kN), s[c]);
+  if constexpr (kN > 4) {
+    if (n <= kN / 2) {
+      return update_all_rows(hn::Half<D>(), m, n, alpha, u, v, a, lda, x, y, beta);
     }
   }
-  for (; j + kN <= n; j += kN) s[0] = hn::MulAdd(hn::LoadU(d, a + j), hn::LoadU(d, x + j), s[0]);
-  if (j < n) s[1] = hn::MulAdd(load_n(d, a + j, n - j), load_n(d, x + j, n - j), s[1]);
-  return hn::Add(hn::Add(s[0], s[1]), hn::Add(s[2], s[3]));
+  const auto row = [=](size_t i) {
+    return UpdatedRow<T>{a + static_cast<ptrdiff_t>(i) * lda, v, alpha * u[i]};
+  };
+  dot_rows_in_turn(d, m, n, T{1}, row, x, beta, y);
 }
 
 template <class T>
-HWY_NOINLINE void dot_in_order(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x,
-                               T beta, T* y) {
-  const hn::ScalableTag<T> d;
-  const auto next = [&]() HWY_ATTR {
-    const auto sum = row_sum(d, n, a, x);
-    a += lda;
-    return sum;
-  };
-  size_t i = 0;
-  for (; i + 4 <= m; i += 4) {
-    const auto s0 = next();
-    const auto s1 = next();
-    const auto s2 = next();
-    const auto s3 = next();
-    store_four_sums(d, s0, s1, s2, s3, alpha, beta, y + i);
-  }
-  for (; i < m; ++i) {
-    const T sum = alpha * reduce_lanes(d, next(), AddLanes());
-    y[i] = beta == 0 ? sum : sum + beta * y[i];
-  }
+void ger_gemv(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda, const T* x,
+              T beta, T* y) {
+  update_all_rows(hn::ScalableTag<T>(), m, n, alpha, u, v, a, lda, x, y, beta);
 }
 
 template <class T>
 void gemv_n(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
-  constexpr size_t kLongRows = 8 * kLanes<hn::ScalableTag<T>>;
-  if (in_order<T>(m, n) && n >= kLongRows) return dot_in_order(m, n, alpha, a, lda, x, beta, y);
   dot_all_rows(hn::ScalableTag<T>(), m, n, alpha, a, lda, x, beta, y);
 }
 
@@ -192,6 +244,14 @@ HWY_INLINE void add_rows(size_t n, T alpha, const T* a, ptrdiff_t lda, const T* 
     }
     return beta == 0 ? s : hn::MulAdd(hn::Set(d, beta), hn::LoadU(d, y + j), s);
   });
+}
+
+// With vectors of 64 bytes a line is one load, and what comes from outside the L1 cache comes in
+// faster in the order in which it lies than from several rows at a time. With shorter ones the
+// loads of x would take longer than that gains.
+template <class T>
+constexpr bool in_order(size_t m, size_t n) {
+  return kLanes<hn::ScalableTag<T>> * sizeof(T) == 64 && m * n * sizeof(T) > kFirstLevel;
 }
 
 // The same with all of y in registers: kV vectors, of which the last four may be partial or empty
@@ -350,8 +410,11 @@ void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t ld
   ger_rest(d, m, n - j, alpha, u, v + j, a + j, lda);
 }
 
-constexpr detail::VectorTables kTables{{dot<float>, gemv_n<float>, gemv_t<float>, ger<float>},
-                                       {dot<double>, gemv_n<double>, gemv_t<double>, ger<double>}};
+template <class T>
+constexpr detail::VectorTable<T> table() {
+  return {dot<T>, gemv_n<T>, gemv_t<T>, ger<T>, ger_gemv<T>};
+}
+constexpr detail::VectorTables kTables{table<float>(), table<double>()};
 
 }  // namespace
 

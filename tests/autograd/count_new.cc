@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "count_new.h"
+#include "ebb/tests/autograd/count_new.h"
 
 #include <unistd.h>
 

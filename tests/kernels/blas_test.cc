@@ -330,6 +330,21 @@ void check_vectors(int64_t m, int64_t n, int64_t pad) {
   }
   for (size_t i = 0; i < start.size(); ++i) ASSERT_EQ(r[i], start[i]) << "ger " << m << "x" << n;
   ASSERT_TRUE(r.intact());
+
+  const Guarded<T> x(un, 0, integers<T>(un, seed + 4));
+  for (const double beta : {0.0, 1.0}) {
+    const auto before = integers<T>(um, seed + 5);
+    Guarded<T> w(a.size(), 0, std::vector<T>(a.data(), a.data() + a.size()));
+    Guarded<T> y(um, 0, beta == 0 ? std::vector<T>(um, static_cast<T>(kNaN)) : before);
+    Guarded<T> want(um, 0, beta == 0 ? std::vector<T>(um, static_cast<T>(kNaN)) : before);
+    ger_gemv<T>(m, n, T{0.5}, u.data(), v.data(), w.data(), ld, x.data(), static_cast<T>(beta),
+                y.data());
+    gemv<T>(false, m, n, T{1}, r.data(), ld, x.data(), static_cast<T>(beta), want.data());
+    for (size_t i = 0; i < start.size(); ++i) ASSERT_EQ(w[i], r[i]) << m << "x" << n;
+    for (size_t i = 0; i < um; ++i) ASSERT_EQ(y[i], want[i]) << m << "x" << n;
+    ASSERT_TRUE(w.intact());
+    ASSERT_TRUE(y.intact());
+  }
 }
 
 template <class T>
@@ -345,12 +360,47 @@ void check_all_vectors() {
   check_vectors<T>(1101, 1001, 0);
   check_vectors<T>(203, 401, 0);  // past the size from which rows are added up one after the other
   check_vectors<T>(5, 20001, 0);
+  // Rows that fit the registers, of matrices that do not fit the first-level cache.
+  for (const int64_t n : {96, 128, 192, 256}) check_vectors<T>(131, n, n % 5);
 }
 
 TEST(Gemv, AndRankOneUpdate) {
   for_each_target([] {
     check_all_vectors<float>();
     check_all_vectors<double>();
+  });
+}
+
+// Where sums are rounded: both ways of taking them agree to the last bit.
+template <class T>
+void check_rounding(int64_t m, int64_t n) {
+  const auto random = [](int64_t size, double seed) {
+    std::vector<T> v(static_cast<size_t>(size));
+    for (size_t i = 0; i < v.size(); ++i) {
+      v[i] = static_cast<T>(std::sin(seed + 1.7 * static_cast<double>(i)));
+    }
+    return v;
+  };
+  const std::vector<T> u = random(m, 1);
+  const std::vector<T> v = random(n, 2);
+  const std::vector<T> x = random(n, 3);
+  std::vector<T> apart = random(m * n, 4);
+  std::vector<T> together = apart;
+  std::vector<T> y = random(m, 5);
+  std::vector<T> want = y;
+  ger<T>(m, n, T{-0.1f}, u.data(), v.data(), apart.data(), n);
+  gemv<T>(false, m, n, T{1}, apart.data(), n, x.data(), T{1}, want.data());
+  ger_gemv<T>(m, n, T{-0.1f}, u.data(), v.data(), together.data(), n, x.data(), T{1}, y.data());
+  ASSERT_EQ(together, apart) << m << "x" << n;
+  ASSERT_EQ(y, want) << m << "x" << n;
+}
+
+TEST(Gemv, WithARankOneUpdateInOnePass) {
+  for_each_target([] {
+    for (const int64_t n : {1, 3, 7, 8, 16, 31, 64, 100, 257, 784}) {
+      check_rounding<float>(61, n);
+      check_rounding<double>(61, n);
+    }
   });
 }
 

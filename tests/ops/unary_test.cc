@@ -105,6 +105,21 @@ const RegisterSamples kPowOne{"pow_scalar", [] {
                                 return s;
                               }};
 
+RegisterSamples slope(const std::string& name, Tensor (*f)(const Tensor&, const Tensor&, Where),
+                      double (*reference)(double, double)) {
+  return RegisterSamples(name, [=] {
+    FamilyOptions o;
+    o.gradient_tolerance32 = 1e-4;  // that of what was repeated is a sum, whose terms may cancel
+    return testing::binary_samples(
+        name, [f](const Tensor& g, const Tensor& y) { return f(g, y, Where::current()); },
+        reference, {-3, 3}, {-0.9, 0.9}, o);
+  });
+}
+const RegisterSamples kTanhBackward =
+    slope("tanh_backward", &tanh_backward, [](double g, double y) { return g * (1 - y * y); });
+const RegisterSamples kSigmoidBackward = slope("sigmoid_backward", &sigmoid_backward,
+                                               [](double g, double y) { return g * y * (1 - y); });
+
 TEST(Unary, OutsideTheDomainGivesNaNOrInfinity) {
   const Tensor x = testing::tensor({3}, {-1, 0, INFINITY});
   const auto y = log(x).to_vector<double>();
