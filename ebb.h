@@ -46,6 +46,7 @@
 #include "ebb/ops/decomposition.h"
 #include "ebb/ops/einsum.h"
 #include "ebb/ops/elementwise.h"
+#include "ebb/ops/embedding.h"
 #include "ebb/ops/index.h"
 #include "ebb/ops/join.h"
 #include "ebb/ops/linalg.h"

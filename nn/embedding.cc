@@ -6,6 +6,7 @@
 #include "ebb/ops/convert.h"
 #include "ebb/ops/creation.h"
 #include "ebb/ops/elementwise.h"
+#include "ebb/ops/embedding.h"
 #include "ebb/ops/index.h"
 #include "ebb/ops/shape.h"
 
@@ -51,6 +52,7 @@ Tensor Embedding::rows(const Tensor& flat) const {
 }
 
 Tensor Embedding::operator()(int64_t id, Where where) const {
+  if (!options_.padding_idx) return take_row(weight, id, where);
   const ebb::detail::PlaceScope scope(where);
   const Tensor flat(Array::scalar(kInt64, static_cast<double>(id)).view_as({1}));
   return select(rows(flat), 0, 0);

@@ -189,5 +189,40 @@ TEST(TreeCells, CloneAndConvert) {
   EXPECT_THROW(sum(randn({4}), {}), ShapeError);
 }
 
+// Weights large enough that a playback computes products with them together.
+TEST(BinaryTreeLSTMCell, GatheredProductsOfATree) {
+  constexpr int64_t kIn = 40;
+  constexpr int64_t kHidden = 64;
+  nn::BinaryTreeLSTMCell cell(kIn, kHidden);
+  cell.to(kFloat64);
+  const Tensor words = variable(testing::normal({9, kIn}));
+  const auto gradients = [&](bool gather, bool words_inside) {
+    const GatherGuard guard(gather);
+    std::vector<nn::LSTMState> open;
+    for (int64_t i = 0; i < 9; ++i) open.push_back(cell.leaf(words[i]));
+    Tensor loss;
+    for (size_t at = 0; open.size() - at > 1; at += 2) {  // a queue makes a balanced tree
+      open.push_back(words_inside ? cell(words[static_cast<int64_t>(at)], open[at], open[at + 1])
+                                  : cell(open[at], open[at + 1]));
+      const Tensor term = square(open.back().h).sum();
+      loss = loss.defined() ? loss + term : term;
+    }
+    loss.backward();
+    Vector all = doubles(words.grad());
+    words.zero_grad();
+    for (const Parameter& p : cell.parameters()) {
+      const Vector g = doubles(p.grad());
+      all.insert(all.end(), g.begin(), g.end());
+      p.zero_grad();
+    }
+    return all;
+  };
+  for (const bool inside : {false, true}) {
+    const Vector got = gradients(true, inside);
+    expect_near(got, gradients(false, inside));
+    EXPECT_EQ(got, gradients(true, inside));
+  }
+}
+
 }  // namespace
 }  // namespace ebb
