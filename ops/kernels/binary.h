@@ -63,6 +63,8 @@ struct FusedTable {
   void (*scale)(T alpha, const T* x, T* out, size_t n);
   void (*addcmul)(const T* c, T v, const T* a, const T* b, T* out, size_t n);
   void (*fill)(T value, T* out, size_t n);
+  void (*mul_backward)(const T* g, const T* a, const T* b, T* da, bool add_da, T* db, bool add_db,
+                       size_t n);
 };
 struct FusedTables {
   FusedTable<float> f32;
@@ -142,6 +144,14 @@ void scale(T alpha, const T* x, T* out, size_t n) {
 template <class T>
 void addcmul(const T* c, T v, const T* a, const T* b, T* out, size_t n) {
   detail::fused_table<T>().addcmul(c, v, a, b, out, n);
+}
+/// The gradients of a * b from that of the product, in one pass: da = g * b, db = g * a; or, where
+/// `add_da` or `add_db` says so, added to what is there. `da` and `db` may be g, but not the same
+/// array, nor a or b.
+template <class T>
+void mul_backward(const T* g, const T* a, const T* b, T* da, bool add_da, T* db, bool add_db,
+                  size_t n) {
+  detail::fused_table<T>().mul_backward(g, a, b, da, add_da, db, add_db, n);
 }
 /// out = value
 template <class T>

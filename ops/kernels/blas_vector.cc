@@ -174,7 +174,9 @@ HWY_NOINLINE void dot_in_order(size_t m, size_t n, T alpha, const T* a, ptrdiff_
 template <class T>
 void gemv_n(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
   constexpr size_t kLongRows = 8 * kLanes<hn::ScalableTag<T>>;
-  if (in_order<T>(m, n) && n >= kLongRows) return dot_in_order(m, n, alpha, a, lda, x, beta, y);
+  constexpr size_t kFar = size_t{2} << 20;
+  if (in_order<T>(m, n) && n >= kLongRows && m * n * sizeof(T) <= kFar)
+    return dot_in_order(m, n, alpha, a, lda, x, beta, y);
   dot_all_rows(hn::ScalableTag<T>(), m, n, alpha, a, lda, x, beta, y);
 }
 
