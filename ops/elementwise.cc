@@ -141,7 +141,7 @@ struct Mul : BinaryOp<Mul> {
     auto* da = static_cast<T*>(g.dx[0]);
     auto* db = static_cast<T*>(g.dx[1]);
     if (da != nullptr && db != nullptr && da != db) [[likely]] {
-      return kernels::mul_backward(gy, a, b, da, db, g.add, g.n);
+      return kernels::mul_backward(gy, a, b, da, (g.add & 1) != 0, db, (g.add & 2) != 0, g.n);
     }
     const auto one = [&](const T* factor, T* to, uint32_t add) {
       if (to == nullptr) return;

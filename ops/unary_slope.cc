@@ -41,7 +41,7 @@ struct Slope {
   }
   static void backward_aligned(const Attrs&, const AlignedGrads& g) {
     const auto to_g = [&] {
-      kernels::run_unary_backward(kernel, g.dtype, g.g, nullptr, g.in[1], g.dx[0], g.n, {});
+      kernels::run_unary_backward(kernel, g.dtype, g.g, nullptr, g.saved[1], g.dx[0], g.n, {});
     };
     if (g.dx[0] != nullptr && g.dx[0] != g.g) to_g();
     if (g.dx[1] != nullptr) {
@@ -50,8 +50,8 @@ struct Slope {
         using T = decltype(t);
         // g's own elements are overwritten last, with the product of all.
         auto* dy = static_cast<T*>(g.dx[1]);
-        mul(g.g, 1, g.in[0], 1, dy, g.n);
-        Op::multiply_by_bend(dy, static_cast<const T*>(g.in[1]), g.n);
+        mul(g.g, 1, g.saved[0], 1, dy, g.n);
+        Op::multiply_by_bend(dy, static_cast<const T*>(g.saved[1]), g.n);
       });
     }
     if (g.dx[0] == g.g) to_g();

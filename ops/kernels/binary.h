@@ -144,11 +144,13 @@ template <class T>
 void addcmul(const T* c, T v, const T* a, const T* b, T* out, size_t n) {
   detail::fused_table<T>().addcmul(c, v, a, b, out, n);
 }
-/// da = g * b and db = g * a in one pass; bit 0 (1) of `add`: da (db) is added to. Both are there
-/// and not the same, but one of them may be g.
+/// The gradients of a * b from that of the product, in one pass: da = g * b, db = g * a; or, where
+/// `add_da` or `add_db` says so, added to what is there. `da` and `db` may be g, but not the same
+/// array, nor a or b.
 template <class T>
-void mul_backward(const T* g, const T* a, const T* b, T* da, T* db, uint32_t add, size_t n) {
-  detail::fused_table<T>().mul_backward[add](g, a, b, da, db, n);
+void mul_backward(const T* g, const T* a, const T* b, T* da, bool add_da, T* db, bool add_db,
+                  size_t n) {
+  detail::fused_table<T>().mul_backward[add_da + 2 * add_db](g, a, b, da, db, n);
 }
 /// out = value
 template <class T>

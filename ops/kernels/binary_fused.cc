@@ -44,15 +44,15 @@ void fill_row(T value, T* out, size_t n) {
   map(hn::ScalableTag<T>(), n, out, [=](auto d, size_t) HWY_ATTR { return hn::Set(d, value); });
 }
 
-// `plus_*`: added to. Four vectors a turn, then one, then elements.
-template <bool plus_a, bool plus_b, class T>
+template <bool kAddA, bool kAddB, class T>
 void mul_backward_row(const T* g, const T* a, const T* b, T* da, T* db, size_t n) {
-  const auto some = [=](auto d, size_t i) HWY_ATTR {
-    const auto vg = hn::LoadU(d, g + i);
-    auto to_a = hn::Mul(vg, hn::LoadU(d, b + i));
-    auto to_b = hn::Mul(vg, hn::LoadU(d, a + i));
-    if constexpr (plus_a) to_a = hn::MulAdd(vg, hn::LoadU(d, b + i), hn::LoadU(d, da + i));
-    if constexpr (plus_b) to_b = hn::MulAdd(vg, hn::LoadU(d, a + i), hn::LoadU(d, db + i));
+  // Both products before either is stored: one of them may replace g.
+  const auto at = [=](auto d, size_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, g + i);
+    auto to_a = hn::Mul(v, hn::LoadU(d, b + i));
+    auto to_b = hn::Mul(v, hn::LoadU(d, a + i));
+    if constexpr (kAddA) to_a = hn::MulAdd(v, hn::LoadU(d, b + i), hn::LoadU(d, da + i));
+    if constexpr (kAddB) to_b = hn::MulAdd(v, hn::LoadU(d, a + i), hn::LoadU(d, db + i));
     hn::StoreU(to_a, d, da + i);
     hn::StoreU(to_b, d, db + i);
   };
@@ -60,13 +60,17 @@ void mul_backward_row(const T* g, const T* a, const T* b, T* da, T* db, size_t n
   constexpr size_t kN = kLanes<decltype(d)>;
   size_t i = 0;
   for (; i + 4 * kN <= n; i += 4 * kN) {
-    some(d, i);
-    some(d, i + kN);
-    some(d, i + 2 * kN);
-    some(d, i + 3 * kN);
+    at(d, i);
+    at(d, i + kN);
+    at(d, i + 2 * kN);
+    at(d, i + 3 * kN);
   }
-  for (; i + kN <= n; i += kN) some(d, i);
-  for (; i < n; ++i) some(Capped<T, 1>(), i);
+  for (; i + kN <= n; i += kN) at(d, i);
+  if constexpr (kN > 1) {
+    const Shorter<decltype(d)> half;
+    for (; i + kLanes<decltype(half)> <= n; i += kLanes<decltype(half)>) at(half, i);
+    for (; i < n; ++i) at(Capped<T, 1>(), i);
+  }
 }
 
 template <class T>

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <type_traits>
+
 #include "ebb/ops/kernels/blas.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -104,6 +106,29 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
   }
 }
 
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
+                             const T* x, T beta, T* y) {
+  constexpr size_t kN = kLanes<D>;
+  if constexpr (kN > 4) {
+    if (n <= kN / 2) {
+      return dot_all_rows(hn::Half<D>(), m, n, alpha, a, lda, x, beta, y);
+    }
+  }
+  size_t i = 0;
+  for (; i + 4 <= m; i += 4, a += 4 * lda) dot_rows<4>(d, n, alpha, a, lda, x, beta, y + i);
+  for (; i < m; ++i, a += lda) dot_rows<1>(d, n, alpha, a, lda, x, beta, y + i);
+}
+
+// With vectors of 64 bytes a line is one load, and what comes from outside the L1 cache comes in
+// faster in the order in which it lies than from several rows at a time. With shorter ones the
+// loads of x would take longer than that gains.
+template <class T>
+constexpr bool in_order(size_t m, size_t n) {
+  constexpr size_t kNear = size_t{32} << 10;
+  return kLanes<hn::ScalableTag<T>> * sizeof(T) == 64 && m * n * sizeof(T) > kNear;
+}
+
 // The elements of a row, as row_sum reads them.
 template <class T>
 struct StoredRow {
@@ -182,26 +207,11 @@ HWY_INLINE void dot_rows_in_turn(D d, size_t m, size_t n, T alpha, const Rows& r
   }
 }
 
-// A matrix of this size is in the first-level cache, where four rows that share what is loaded of x
-// are quicker; the way from the caches behind it is quickest in the order of the addresses.
-constexpr size_t kFirstLevel = size_t{32} << 10;
-
-template <class D, typename T = hn::TFromD<D>>
-HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
-                             const T* x, T beta, T* y) {
-  constexpr size_t kN = kLanes<D>;
-  if constexpr (kN > 4) {
-    if (n <= kN / 2) {
-      return dot_all_rows(hn::Half<D>(), m, n, alpha, a, lda, x, beta, y);
-    }
-  }
-  if (m * n * sizeof(T) > kFirstLevel && n >= 8 * kN) {
-    const auto row = [=](size_t i) { return StoredRow<T>{a + static_cast<ptrdiff_t>(i) * lda}; };
-    return dot_rows_in_turn(d, m, n, alpha, row, x, beta, y);
-  }
-  size_t i = 0;
-  for (; i + 4 <= m; i += 4, a += 4 * lda) dot_rows<4>(d, n, alpha, a, lda, x, beta, y + i);
-  for (; i < m; ++i, a += lda) dot_rows<1>(d, n, alpha, a, lda, x, beta, y + i);
+template <class T>
+HWY_NOINLINE void dot_in_order(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x,
+                               T beta, T* y) {
+  const auto row = [=](size_t i) { return StoredRow<T>{a + static_cast<ptrdiff_t>(i) * lda}; };
+  dot_rows_in_turn(hn::ScalableTag<T>(), m, n, alpha, row, x, beta, y);
 }
 
 template <class D, typename T = hn::TFromD<D>>
@@ -227,6 +237,10 @@ void ger_gemv(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff
 
 template <class T>
 void gemv_n(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
+  constexpr size_t kLongRows = 8 * kLanes<hn::ScalableTag<T>>;
+  constexpr size_t kFar = size_t{2} << 20;
+  if (in_order<T>(m, n) && n >= kLongRows && m * n * sizeof(T) <= kFar)
+    return dot_in_order(m, n, alpha, a, lda, x, beta, y);
   dot_all_rows(hn::ScalableTag<T>(), m, n, alpha, a, lda, x, beta, y);
 }
 
@@ -244,14 +258,6 @@ HWY_INLINE void add_rows(size_t n, T alpha, const T* a, ptrdiff_t lda, const T* 
     }
     return beta == 0 ? s : hn::MulAdd(hn::Set(d, beta), hn::LoadU(d, y + j), s);
   });
-}
-
-// With vectors of 64 bytes a line is one load, and what comes from outside the L1 cache comes in
-// faster in the order in which it lies than from several rows at a time. With shorter ones the
-// loads of x would take longer than that gains.
-template <class T>
-constexpr bool in_order(size_t m, size_t n) {
-  return kLanes<hn::ScalableTag<T>> * sizeof(T) == 64 && m * n * sizeof(T) > kFirstLevel;
 }
 
 // The same with all of y in registers: kV vectors, of which the last four may be partial or empty

@@ -23,26 +23,34 @@ struct AddLanes {
 
 constexpr size_t kBlock = 1024;  // elements that lanes add up before the sum goes on in double
 
-// Sum of f(i) over the vectors of a row; f is given how to load from a row, with 0 past its end.
-template <class T, class F>
-HWY_INLINE double sum(size_t n, const F& f) {
+// Sums over the vectors of a row of what f(i, left, v) puts into v[0] to v[kSums - 1]; `left` lanes
+// of vector i exist, and f makes the others 0. All in one pass.
+template <size_t kSums, class T, class F>
+HWY_INLINE void sums(size_t n, double* total, const F& f) {
   const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
   constexpr size_t kN = kLanes<decltype(d)>;
-  double total = 0;
+  for (size_t q = 0; q < kSums; ++q) total[q] = 0;
   for (size_t first = 0; first < n; first += kBlock) {
     const size_t end = n - first < kBlock ? n : first + kBlock;
-    auto s0 = hn::Zero(d);
-    auto s1 = hn::Zero(d);
+    V s[2][kSums];
+    for (size_t q = 0; q < kSums; ++q) s[0][q] = s[1][q] = hn::Zero(d);
+    const auto add = [&](V(&to)[kSums], size_t at, size_t left) HWY_ATTR {
+      V v[kSums];
+      f(at, left, v);
+      for (size_t q = 0; q < kSums; ++q) to[q] = hn::Add(to[q], v[q]);
+    };
     size_t i = first;
     for (; i + 2 * kN <= end; i += 2 * kN) {
-      s0 = hn::Add(s0, f(i, kN));
-      s1 = hn::Add(s1, f(i + kN, kN));
+      add(s[0], i, kN);
+      add(s[1], i + kN, kN);
     }
-    for (; i + kN <= end; i += kN) s0 = hn::Add(s0, f(i, kN));
-    if (i < end) s1 = hn::Add(s1, f(i, end - i));
-    total += static_cast<double>(reduce_lanes(d, hn::Add(s0, s1), AddLanes()));
+    for (; i + kN <= end; i += kN) add(s[0], i, kN);
+    if (i < end) add(s[1], i, end - i);
+    for (size_t q = 0; q < kSums; ++q) {
+      total[q] += static_cast<double>(reduce_lanes(d, hn::Add(s[0][q], s[1][q]), AddLanes()));
+    }
   }
-  return total;
 }
 
 // `left` lanes of a row from p on, the others 0.
@@ -70,20 +78,21 @@ HWY_INLINE Moments<T> moments(const T* x, size_t n, double eps) {
   const hn::ScalableTag<T> d;
   constexpr size_t kN = kLanes<decltype(d)>;
   const auto count = static_cast<double>(n);
-  const T near = static_cast<T>(
-      sum<T>(n, [=](size_t i, size_t left) HWY_ATTR { return load(d, x + i, left); }) / count);
+  double sum;
+  sums<1, T>(n, &sum,
+             [=](size_t i, size_t left, auto& v) HWY_ATTR { v[0] = load(d, x + i, left); });
+  const T near = static_cast<T>(sum / count);
   // That mean is rounded, and of large numbers off by more than they differ. Distances from it are
   // small, so that their mean and mean square tell the rest.
   const auto vnear = hn::Set(d, near);
-  const auto distance = [=](size_t i, size_t left) HWY_ATTR {
+  double distances[2];  // the sum of them, and of their squares
+  sums<2, T>(n, distances, [=](size_t i, size_t left, auto& v) HWY_ATTR {
     const auto c = hn::Sub(load(d, x + i, left), vnear);
-    return left == kN ? c : hn::IfThenElseZero(hn::FirstN(d, left), c);
-  };
-  const double off = sum<T>(n, distance) / count;
-  const double squares = sum<T>(n, [=](size_t i, size_t left) HWY_ATTR {
-    const auto c = distance(i, left);
-    return hn::Mul(c, c);
+    v[0] = left == kN ? c : hn::IfThenElseZero(hn::FirstN(d, left), c);
+    v[1] = hn::Mul(v[0], v[0]);
   });
+  const double off = distances[0] / count;
+  const double squares = distances[1];
   const double mean = static_cast<double>(near) + off;
   const double variance = squares / count - off * off;
   return {static_cast<T>(mean), static_cast<T>(1 / std::sqrt(variance + eps))};
@@ -123,12 +132,13 @@ void backward(const T* x, const T* w, const T* g, T* gx, T* gw, size_t n, double
   auto h_mean = hn::Zero(d);
   auto hz_mean = hn::Zero(d);
   if (gx != nullptr) {
-    h_mean = hn::Set(d, static_cast<T>(sum<T>(n, h_at) / count));
-    hz_mean = hn::Set(
-        d,
-        static_cast<T>(sum<T>(n, [=](size_t i, size_t left)
-                                     HWY_ATTR { return hn::Mul(h_at(i, left), z_at(i, left)); }) /
-                       count));
+    double total[2];
+    sums<2, T>(n, total, [=](size_t i, size_t left, auto& v) HWY_ATTR {
+      v[0] = h_at(i, left);
+      v[1] = hn::Mul(v[0], z_at(i, left));
+    });
+    h_mean = hn::Set(d, static_cast<T>(total[0] / count));
+    hz_mean = hn::Set(d, static_cast<T>(total[1] / count));
   }
   for (size_t i = 0; i < n; i += kN) {
     const size_t left = n - i < kN ? n - i : kN;

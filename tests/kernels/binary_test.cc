@@ -444,6 +444,50 @@ void check_fused() {
   }
 }
 
+template <class T>
+void check_mul_backward() {
+  for (const size_t n : {0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 47, 64, 100, 129}) {
+    Random random(n);
+    const auto numbers = [&] {
+      std::vector<T> v(n);
+      for (T& x : v) x = static_cast<T>(static_cast<int>(random.below(15)) - 7);
+      return v;
+    };
+    const auto g = numbers();
+    const auto a = numbers();
+    const auto b = numbers();
+    const auto to_a = numbers();
+    const auto to_b = numbers();
+    for (int flags = 0; flags < 4; ++flags) {
+      const bool add_a = flags % 2 == 1;
+      const bool add_b = flags / 2 == 1;
+      for (int in_place = 0; in_place < 3; ++in_place) {  // neither, da or db is g
+        if ((in_place == 1 && add_a) || (in_place == 2 && add_b)) continue;
+        Guarded<T> gg(n, 0, g);
+        const Guarded<T> ga(n, 1, a);
+        const Guarded<T> gb(n, 0, b);
+        Guarded<T> da(n, 2, to_a);
+        Guarded<T> db(n, 0, to_b);
+        T* const out_a = in_place == 1 ? gg.data() : da.data();
+        T* const out_b = in_place == 2 ? gg.data() : db.data();
+        mul_backward<T>(gg.data(), ga.data(), gb.data(), out_a, add_a, out_b, add_b, n);
+        for (size_t i = 0; i < n; ++i) {
+          ASSERT_EQ(out_a[i], g[i] * b[i] + (add_a ? to_a[i] : 0)) << n << " " << flags << " " << i;
+          ASSERT_EQ(out_b[i], g[i] * a[i] + (add_b ? to_b[i] : 0)) << n << " " << flags << " " << i;
+        }
+        ASSERT_TRUE(gg.intact() && da.intact() && db.intact()) << n;
+      }
+    }
+  }
+}
+
+TEST(Fused, BothGradientsOfAProduct) {
+  for_each_target([] {
+    check_mul_backward<float>();
+    check_mul_backward<double>();
+  });
+}
+
 TEST(Fused, Float32) {
   for_each_target([] { check_fused<float>(); });
 }
