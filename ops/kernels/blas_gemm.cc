@@ -8,129 +8,13 @@
 #include "hwy/foreach_target.h"
 // foreach_target comes first: it includes this file once for each target.
 #include "ebb/ops/kernels/blas_micro-inl.h"
+#include "ebb/ops/kernels/blas_pack-inl.h"
 #include "ebb/ops/kernels/simd-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ebb::kernels::HWY_NAMESPACE {
 namespace {
-
-// A strip of columns of C, and the kernels that compute it.
-template <class T>
-struct Strip {
-  size_t width;   // columns
-  size_t padded;  // columns that the kernels' vectors cover
-  size_t last;    // columns in the last vector
-  bool partial;
-  const MicroFn<T>* fn;
-};
-
-// A strip at most a vector wide, with the shortest vector that holds it.
-template <class D, typename T = hn::TFromD<D>>
-HWY_INLINE Strip<T> narrow_strip(D, size_t cols) {
-  constexpr size_t kN = kLanes<D>;
-  if constexpr (kN * sizeof(T) > 16) {
-    if (cols <= kN / 2) return narrow_strip(hn::Half<D>(), cols);
-  }
-  if (cols == kN) return {kN, kN, kN, false, kMicros<D, 1, false, kMaxRows1>.data()};
-  return {cols, kN, cols, true, kMicros<D, 1, true, kMaxRows1>.data()};
-}
-
-// The next strip of the columns that are left, at most two vectors wide.
-template <class T>
-HWY_INLINE Strip<T> next_strip(size_t cols) {
-  using D = hn::ScalableTag<T>;
-  constexpr size_t kN = kLanes<D>;
-  if (cols >= 2 * kN) return {2 * kN, 2 * kN, kN, false, kMicros<D, 2, false, kMaxRows2>.data()};
-  if (cols > kN) return {cols, 2 * kN, cols - kN, true, kMicros<D, 2, true, kMaxRows2>.data()};
-  return narrow_strip(D(), cols);
-}
-
-// The same for C of one row or two, whose strips may be wider.
-template <class T>
-HWY_INLINE Strip<T> next_wide_strip(size_t m, size_t cols) {
-  using D = hn::ScalableTag<T>;
-  constexpr size_t kN = kLanes<D>;
-  if (m == 1 && cols >= 8 * kN) {
-    return {8 * kN, 8 * kN, kN, false, kMicros<D, 8, false, 1>.data()};
-  }
-  if (cols >= 4 * kN) return {4 * kN, 4 * kN, kN, false, kMicros<D, 4, false, 2>.data()};
-  return next_strip<T>(cols);
-}
-
-// How rows are cut into blocks: as evenly as can be, none of more than `kMost`.
-class Heights {
- public:
-  template <size_t kMost>
-  static HWY_INLINE Heights cut(size_t m) {
-    if (m <= kMost) return {m, 0};
-    const size_t blocks = (m + kMost - 1) / kMost;
-    const size_t missing = blocks * kMost - m;
-    if (missing < blocks) return {kMost - 1, blocks - missing};  // spares a division
-    return {m / blocks, m % blocks};
-  }
-  HWY_INLINE size_t next() {
-    if (taller_ == 0) return height_;
-    --taller_;
-    return height_ + 1;
-  }
-
- private:
-  HWY_INLINE Heights(size_t height, size_t taller) : height_(height), taller_(taller) {}
-
-  size_t height_;
-  size_t taller_;  // blocks left that have a row more
-};
-
-// ---- packing of a strip of op(B): rows of `padded` values, of which `width` exist ----
-
-template <class T>
-HWY_INLINE void pack_rows(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded, T* to) {
-  const hn::ScalableTag<T> d;
-  constexpr size_t kN = kLanes<decltype(d)>;
-  if (width == 2 * kN) {  // nearly always
-    for (size_t p = 0; p < k; ++p, b += ldb, to += 2 * kN) {
-      hn::StoreU(hn::LoadU(d, b), d, to);
-      hn::StoreU(hn::LoadU(d, b + kN), d, to + kN);
-    }
-    return;
-  }
-  for (size_t p = 0; p < k; ++p, b += ldb, to += padded) {
-    map<1>(d, width, to, [=](auto t, size_t i) HWY_ATTR { return hn::LoadU(t, b + i); });
-    std::fill(to + width, to + padded, T{0});
-  }
-}
-
-// From B as it is stored, transposed: row j of b is column j of the strip.
-template <class T>
-HWY_NOINLINE void pack_transposed(const T* b, ptrdiff_t ldb, size_t k, size_t width, size_t padded,
-                                  T* to) {
-  constexpr size_t kB = kBlockSide<T>;
-  const auto out_ld = static_cast<ptrdiff_t>(padded);
-  const auto columns = [=](size_t j) HWY_ATTR {
-    const T* from = b + static_cast<ptrdiff_t>(j) * ldb;
-    size_t p = 0;
-    for (; p + kB <= k; p += kB) transpose_block(from + p, ldb, to + p * padded + j, out_ld);
-    for (; p < k; ++p) {
-      for (size_t q = 0; q < kB; ++q) {
-        to[p * padded + j + q] = from[static_cast<ptrdiff_t>(q) * ldb + static_cast<ptrdiff_t>(p)];
-      }
-    }
-  };
-  size_t j = 0;
-  for (; j + kB <= width; j += kB) columns(j);
-  if (j < width && width >= kB) {
-    columns(width - kB);  // some of them once more
-    j = width;
-  }
-  for (; j < width; ++j) {
-    const T* from = b + static_cast<ptrdiff_t>(j) * ldb;
-    for (size_t p = 0; p < k; ++p) to[p * padded + j] = from[p];
-  }
-  for (; j < padded; ++j) {
-    for (size_t p = 0; p < k; ++p) to[p * padded + j] = 0;
-  }
-}
 
 // ---- loops over the blocks ----
 
@@ -216,10 +100,12 @@ template <class T>
 void gemm_direct(const detail::GemmArgs<T>& g) {
   constexpr size_t kWidth = 2 * kLanes<hn::ScalableTag<T>>;
   constexpr size_t kFewRows = 32;
+  constexpr size_t kManyRows = 96;
   constexpr size_t kSpan = 64 << 10;
-  constexpr size_t kPackStrips = 4;  // that a packed block of op(A) is used for, to be worth it
-  const bool pack_b =
-      g.tb || (g.m >= kFewRows && g.block.k * static_cast<size_t>(g.ldb()) * sizeof(T) >= kSpan);
+  constexpr size_t kNear = 512 << 10;  // comes from the L2 cache fast enough to be read often
+  constexpr size_t kPackStrips = 4;    // that a packed block of op(A) is used for, to be worth it
+  const size_t span = g.block.k * static_cast<size_t>(g.ldb()) * sizeof(T);
+  const bool pack_b = g.tb || (span >= kSpan && g.m >= (span > kNear ? kFewRows : kManyRows));
   HWY_ALIGN T packed[kPanelSize<T>];
   HWY_ALIGN T packed_a[kPackedHeight * kDepth];
   Block<T> block;
@@ -262,7 +148,8 @@ void gemm_direct(const detail::GemmArgs<T>& g) {
       }
       const bool pack_a = g.ta && panel.full >= kPackStrips && crowded<T>(g.lda(), block.k);
       const bool one_vector = done == 0 && panel.rest.padded < kWidth;
-      Heights heights = one_vector ? Heights::cut<kMaxRows1>(g.m) : Heights::cut<kMaxRows2>(g.m);
+      Heights heights =
+          one_vector ? Heights::cut(g.m, panel.rest.rows) : Heights::cut<kMaxRows2>(g.m);
       T* c = g.c + j;
       for (size_t i = 0; i < g.m;) {
         const size_t height = heights.next();
@@ -285,6 +172,73 @@ void gemm_direct(const detail::GemmArgs<T>& g) {
   }
 }
 
+// op(B) is stored transposed and C has few rows: C' = B op(A)', where B is read where it lies and
+// op(A)' is packed, which is the smaller of the two. What comes out is turned on its way to C.
+template <class T>
+void gemm_turned(const detail::GemmArgs<T>& g, T* packed) {
+  using D = hn::ScalableTag<T>;
+  constexpr size_t kWidth = 2 * kLanes<D>;
+  constexpr size_t kTileRows = kMaxRows2 % 6 == 0 ? 24 : 16;  // whole blocks and whole vectors
+  HWY_ALIGN T tile[kTileRows * kWidth];
+  Block<T> block;
+  block.a_row = g.ldb();
+  block.a_col = 1;
+  block.alpha = g.block.alpha;
+  block.beta = 0;
+  block.ldc = kWidth;
+  size_t parts = (g.block.k + kDepth - 1) / kDepth;
+  for (size_t k = 0; k < g.block.k; k += block.k, --parts) {
+    block.k = (g.block.k - k) / parts;
+    const T beta = k == 0 ? g.block.beta : T{1};
+    T* to = packed;
+    for (size_t j = 0; j < g.m;) {
+      const Strip<T> strip = next_strip<T>(g.m - j);
+      if (g.ta) {
+        pack_rows(element(g.a, g.lda(), k, j), g.lda(), block.k, strip.width, strip.padded, to);
+      } else {
+        pack_transposed(element(g.a, g.lda(), j, k), g.lda(), block.k, strip.width, strip.padded,
+                        to);
+      }
+      to += block.k * strip.padded;
+      j += strip.width;
+    }
+    for (size_t i = 0; i < g.n; i += kTileRows) {
+      const size_t rows = std::min(kTileRows, g.n - i);
+      const T* b = packed;
+      for (size_t j = 0; j < g.m;) {
+        const Strip<T> strip = next_strip<T>(g.m - j);
+        const MicroFn<T>* fn =
+            strip.padded == kWidth ? kMicros<D, 2, false, kMaxRows2>.data() : strip.fn;
+        block.b_row = static_cast<ptrdiff_t>(strip.padded);
+        block.last = strip.last;
+        Heights heights = Heights::cut<kMaxRows2>(rows);
+        for (size_t r = 0; r < rows;) {
+          const size_t height = heights.next();
+          fn[height - 1](block, element(g.b, g.ldb(), i + r, k), b, tile + r * kWidth);
+          r += height;
+        }
+        store_transposed(D(), tile, kWidth, rows, strip.width, beta,
+                         g.c + static_cast<ptrdiff_t>(j) * g.block.ldc + i, g.block.ldc);
+        b += block.k * strip.padded;
+        j += strip.width;
+      }
+    }
+  }
+}
+
+// Whether turning C costs less than packing op(B), and not much of the vectors is left empty. A
+// strip of one vector takes as long as one of two; only dot products have none.
+template <class T>
+HWY_INLINE bool turning_pays(const detail::GemmArgs<T>& g) {
+  constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
+  constexpr size_t kMostRows = 128;
+  const size_t k = g.block.k;
+  const size_t whole = g.m > 32 || k < 16 * kN ? kN : 2 * kN;
+  const size_t empty = (g.m + whole - 1) / whole * whole - g.m;
+  return g.tb && g.m <= kMostRows && 4 * empty <= g.m && g.n >= kN && k >= kN &&
+         g.m * (k + 2 * g.n) <= g.n * k;
+}
+
 // Few columns and nothing to pack: the shortest way to the kernels.
 template <class T>
 HWY_NOINLINE void gemm_one_strip(detail::GemmArgs<T>& g) {
@@ -292,8 +246,7 @@ HWY_NOINLINE void gemm_one_strip(detail::GemmArgs<T>& g) {
   g.block.last = strip.last;
   const T* a = g.a;
   T* c = g.c;
-  const bool two_vectors = strip.padded > kLanes<hn::ScalableTag<T>>;
-  Heights heights = two_vectors ? Heights::cut<kMaxRows2>(g.m) : Heights::cut<kMaxRows1>(g.m);
+  Heights heights = Heights::cut(g.m, strip.rows);
   for (size_t left = g.m; left != 0;) {
     const size_t height = heights.next();
     strip.fn[height - 1](g.block, a, g.b, c);
@@ -481,6 +434,9 @@ HWY_NOINLINE void gemm_general(const detail::GemmArgs<T>& g) {
     if (!g.tb && k == 3) return gemm_few_terms<3>(g);
     if (!g.tb && k == 4) return gemm_few_terms<4>(g);
   }
+  if (turning_pays(g)) {
+    if (void* scratch = detail::gemm_scratch()) return gemm_turned(g, static_cast<T*>(scratch));
+  }
   constexpr size_t kFew = 32;
   if (std::min(g.m, g.n) <= kFew && detail::of_type<T>(*detail::blas_skinny)(g)) return;
   // Packing pays where what is packed is used often enough and would not stay in the L2 cache.
@@ -505,6 +461,11 @@ void gemm(detail::GemmArgs<T>& g) {
     if (g.n == kN && g.m <= kMaxRows1) {
       return kMicros<D, 1, false, kMaxRows1>[g.m - 1](g.block, g.a, g.b, g.c);
     }
+#if HWY_TARGET == HWY_AVX3
+    if constexpr (sizeof(T) == 4) {
+      if (g.n == 8 && g.m <= kMaxRows1) return kPairMicros[g.m - 1](g.block, g.a, g.b, g.c);
+    }
+#endif
     const bool dots = g.n <= kN / 2 && g.m >= 4 * kN && g.block.k >= 8 * kN;
     if (!dots && (kMaskedMemory<T> || g.n % kN == 0)) return gemm_one_strip(g);
   }

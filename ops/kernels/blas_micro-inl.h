@@ -33,6 +33,10 @@ inline constexpr size_t kChains = kRows* kVectors >= 6   ? 1
                                   : kRows* kVectors >= 3 ? 2
                                                          : 4;
 
+// Whether values of A are loaded four at a time and spread by shuffles. AVX2 has loads to spare.
+template <class D>
+inline constexpr bool kFourAtOnce = HWY_TARGET == HWY_AVX3&& kLanes<D> == 16;
+
 template <class D, size_t kRows, size_t kVectors, bool kPartial, typename T = hn::TFromD<D>>
 HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
   using V = hn::Vec<D>;
@@ -52,13 +56,17 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
       for (size_t v = 0; v < kVectors; ++v) acc[s][r][v] = hn::Zero(d);
     }
   }
-  const auto step = [&](V(&to)[kRows][kVectors]) HWY_ATTR {
-    V row[kVectors];
+  const auto load_b = [&](V(&row)[kVectors]) HWY_ATTR {
     HWY_UNROLL(8)
     for (size_t v = 0; v < kVectors; ++v) {
       row[v] = kMaskB && v + 1 == kVectors ? hn::MaskedLoad(mask, d, b + v * kN)
                                            : hn::LoadU(d, b + v * kN);
     }
+    b += g.b_row;
+  };
+  const auto step = [&](V(&to)[kRows][kVectors]) HWY_ATTR {
+    V row[kVectors];
+    load_b(row);
     HWY_UNROLL(8)
     for (size_t r = 0; r < kRows; ++r) {
       const V x = hn::Set(d, a[static_cast<ptrdiff_t>(r) * g.a_row]);
@@ -66,9 +74,30 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
       for (size_t v = 0; v < kVectors; ++v) to[r][v] = hn::MulAdd(x, row[v], to[r][v]);
     }
     a += g.a_col;
-    b += g.b_row;
   };
   size_t p = 0;
+  if constexpr (kFourAtOnce<D> && kVectors == 1 && kC == 1) {
+    // A load for each multiply-add is more than there are ports for.
+    for (; g.a_col == 1 && p + 4 <= k; p += 4, a += 4) {
+      V four[kRows];
+      HWY_UNROLL(8)
+      for (size_t r = 0; r < kRows; ++r) {
+        four[r] = hn::LoadDup128(d, a + static_cast<ptrdiff_t>(r) * g.a_row);
+      }
+      const auto add = [&](const auto& nth) HWY_ATTR {
+        V row[1];
+        load_b(row);
+        HWY_UNROLL(8)
+        for (size_t r = 0; r < kRows; ++r) {
+          acc[0][r][0] = hn::MulAdd(nth(four[r]), row[0], acc[0][r][0]);
+        }
+      };
+      add([](V x) HWY_ATTR { return hn::Broadcast<0>(x); });
+      add([](V x) HWY_ATTR { return hn::Broadcast<1>(x); });
+      add([](V x) HWY_ATTR { return hn::Broadcast<2>(x); });
+      add([](V x) HWY_ATTR { return hn::Broadcast<3>(x); });
+    }
+  }
   for (; p + kC <= k; p += kC) {
     HWY_UNROLL(8)
     for (size_t s = 0; s < kC; ++s) step(acc[s]);
@@ -85,14 +114,7 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
       for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Add(acc[0][r][v], acc[s][r][v]);
     }
   }
-  if (g.alpha != 1) {
-    const V alpha = hn::Set(d, g.alpha);
-    HWY_UNROLL(8)
-    for (size_t r = 0; r < kRows; ++r) {
-      HWY_UNROLL(8)
-      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Mul(acc[0][r][v], alpha);
-    }
-  }
+  const V alpha = hn::Set(d, g.alpha);
   if (g.beta != 0) {
     const V beta = hn::Set(d, g.beta);
     HWY_UNROLL(8)
@@ -100,9 +122,16 @@ HWY_NOINLINE void micro(const Block<T>& g, const T* a, const T* b, T* c) {
       const T* from = c + static_cast<ptrdiff_t>(r) * ldc;
       HWY_UNROLL(8)
       for (size_t v = 0; v < kVectors; ++v, from += kN) {
-        const V old = kPartial && v + 1 == kVectors ? load_n(d, from, g.last) : hn::LoadU(d, from);
-        acc[0][r][v] = hn::MulAdd(beta, old, acc[0][r][v]);
+        V old = kPartial && v + 1 == kVectors ? load_n(d, from, g.last) : hn::LoadU(d, from);
+        if (g.beta != 1) old = hn::Mul(beta, old);
+        acc[0][r][v] = hn::MulAdd(alpha, acc[0][r][v], old);
       }
+    }
+  } else if (g.alpha != 1) {
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) acc[0][r][v] = hn::Mul(acc[0][r][v], alpha);
     }
   }
   HWY_UNROLL(8)
@@ -137,6 +166,88 @@ constexpr auto micros(std::index_sequence<kRow...>) {
 // By rows - 1.
 template <class D, size_t kVectors, bool kPartial, size_t kRows>
 inline constexpr auto kMicros = micros<D, kVectors, kPartial>(std::make_index_sequence<kRows>());
+
+#if HWY_TARGET == HWY_AVX3
+// C of eight columns: two rows side by side in a vector, so that none of its lanes is idle.
+template <size_t kRows>
+HWY_NOINLINE void micro_pairs(const Block<float>& g, const float* a, const float* b, float* c) {
+  using D = hn::ScalableTag<float>;
+  using V = hn::Vec<D>;
+  constexpr size_t kPairs = (kRows + 1) / 2;
+  constexpr size_t kChains = 2;
+  const D d;
+  const hn::Half<D> half;
+  const ptrdiff_t a_row = g.a_row;
+  const ptrdiff_t ldc = g.ldc;
+  V acc[kChains][kPairs];
+  HWY_UNROLL(4)
+  for (size_t r = 0; r < kPairs; ++r) acc[0][r] = acc[1][r] = hn::Zero(d);
+  // A row of op(B), in both halves.
+  const auto row_of_b = [&]() HWY_ATTR {
+    const V row{_mm512_broadcast_f32x8(_mm256_loadu_ps(b))};
+    b += g.b_row;
+    return row;
+  };
+  // Where the rows of a pair start; of the last pair there may be one.
+  const auto first = [&](size_t r) HWY_ATTR { return a + static_cast<ptrdiff_t>(2 * r) * a_row; };
+  const auto second = [&](size_t r) HWY_ATTR { return first(r) + (2 * r + 1 < kRows ? a_row : 0); };
+  size_t p = 0;
+  if (g.a_col == 1) {
+    for (; p + 4 <= g.k; p += 4, a += 4) {
+      const V b0 = row_of_b();
+      const V b1 = row_of_b();
+      const V b2 = row_of_b();
+      const V b3 = row_of_b();
+      HWY_UNROLL(4)
+      for (size_t r = 0; r < kPairs; ++r) {
+        const V x{_mm512_mask_broadcast_f32x4(_mm512_broadcast_f32x4(_mm_loadu_ps(first(r))),
+                                              0xFF00, _mm_loadu_ps(second(r)))};
+        acc[0][r] = hn::MulAdd(hn::Broadcast<0>(x), b0, acc[0][r]);
+        acc[1][r] = hn::MulAdd(hn::Broadcast<1>(x), b1, acc[1][r]);
+        acc[0][r] = hn::MulAdd(hn::Broadcast<2>(x), b2, acc[0][r]);
+        acc[1][r] = hn::MulAdd(hn::Broadcast<3>(x), b3, acc[1][r]);
+      }
+    }
+  }
+  for (; p < g.k; ++p, a += g.a_col) {
+    const V row = row_of_b();
+    HWY_UNROLL(4)
+    for (size_t r = 0; r < kPairs; ++r) {
+      const V x = hn::ConcatUpperLower(d, hn::Set(d, *second(r)), hn::Set(d, *first(r)));
+      acc[0][r] = hn::MulAdd(x, row, acc[0][r]);
+    }
+  }
+  const V alpha = hn::Set(d, g.alpha);
+  const V beta = hn::Set(d, g.beta);
+  HWY_UNROLL(4)
+  for (size_t r = 0; r < kPairs; ++r) acc[0][r] = hn::Add(acc[0][r], acc[1][r]);
+  if (g.beta != 0) {
+    const float* from = c;
+    HWY_UNROLL(4)
+    for (size_t r = 0; r < kPairs; ++r, from += 2 * ldc) {
+      const auto lower = hn::LoadU(half, from);
+      const auto upper = 2 * r + 1 < kRows ? hn::LoadU(half, from + ldc) : lower;
+      const V old = hn::Mul(beta, hn::Combine(d, upper, lower));
+      acc[0][r] = hn::MulAdd(alpha, acc[0][r], old);
+    }
+  } else if (g.alpha != 1) {
+    HWY_UNROLL(4)
+    for (size_t r = 0; r < kPairs; ++r) acc[0][r] = hn::Mul(alpha, acc[0][r]);
+  }
+  HWY_UNROLL(4)
+  for (size_t r = 0; r < kPairs; ++r, c += 2 * ldc) {
+    hn::StoreU(hn::LowerHalf(half, acc[0][r]), half, c);
+    if (2 * r + 1 < kRows) hn::StoreU(hn::UpperHalf(half, acc[0][r]), half, c + ldc);
+  }
+}
+
+template <size_t... kRow>
+constexpr auto pair_micros(std::index_sequence<kRow...>) {
+  return std::array<MicroFn<float>, sizeof...(kRow)>{micro_pairs<kRow + 1>...};
+}
+// By rows - 1.
+inline constexpr auto kPairMicros = pair_micros(std::make_index_sequence<kMaxRows1>());
+#endif
 
 }  // namespace
 }  // namespace ebb::kernels::HWY_NAMESPACE

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <type_traits>
+
 #include "ebb/ops/kernels/blas.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -104,6 +106,29 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
   }
 }
 
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
+                             const T* x, T beta, T* y) {
+  constexpr size_t kN = kLanes<D>;
+  if constexpr (kN > 4) {
+    if (n <= kN / 2) {
+      return dot_all_rows(hn::Half<D>(), m, n, alpha, a, lda, x, beta, y);
+    }
+  }
+  size_t i = 0;
+  for (; i + 4 <= m; i += 4, a += 4 * lda) dot_rows<4>(d, n, alpha, a, lda, x, beta, y + i);
+  for (; i < m; ++i, a += lda) dot_rows<1>(d, n, alpha, a, lda, x, beta, y + i);
+}
+
+// With vectors of 64 bytes a line is one load, and what comes from outside the L1 cache comes in
+// faster in the order in which it lies than from several rows at a time. With shorter ones the
+// loads of x would take longer than that gains.
+template <class T>
+constexpr bool in_order(size_t m, size_t n) {
+  constexpr size_t kNear = size_t{32} << 10;
+  return kLanes<hn::ScalableTag<T>> * sizeof(T) == 64 && m * n * sizeof(T) > kNear;
+}
+
 // The elements of a row, as row_sum reads them.
 template <class T>
 struct StoredRow {
@@ -182,26 +207,11 @@ HWY_INLINE void dot_rows_in_turn(D d, size_t m, size_t n, T alpha, const Rows& r
   }
 }
 
-// A matrix of this size is in the first-level cache, where four rows that share what is loaded of x
-// are quicker; the way from the caches behind it is quickest in the order of the addresses.
-constexpr size_t kFirstLevel = size_t{32} << 10;
-
-template <class D, typename T = hn::TFromD<D>>
-HWY_INLINE void dot_all_rows(D d, size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
-                             const T* x, T beta, T* y) {
-  constexpr size_t kN = kLanes<D>;
-  if constexpr (kN > 4) {
-    if (n <= kN / 2) {
-      return dot_all_rows(hn::Half<D>(), m, n, alpha, a, lda, x, beta, y);
-    }
-  }
-  if (m * n * sizeof(T) > kFirstLevel && n >= 8 * kN) {
-    const auto row = [=](size_t i) { return StoredRow<T>{a + static_cast<ptrdiff_t>(i) * lda}; };
-    return dot_rows_in_turn(d, m, n, alpha, row, x, beta, y);
-  }
-  size_t i = 0;
-  for (; i + 4 <= m; i += 4, a += 4 * lda) dot_rows<4>(d, n, alpha, a, lda, x, beta, y + i);
-  for (; i < m; ++i, a += lda) dot_rows<1>(d, n, alpha, a, lda, x, beta, y + i);
+template <class T>
+HWY_NOINLINE void dot_in_order(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x,
+                               T beta, T* y) {
+  const auto row = [=](size_t i) { return StoredRow<T>{a + static_cast<ptrdiff_t>(i) * lda}; };
+  dot_rows_in_turn(hn::ScalableTag<T>(), m, n, alpha, row, x, beta, y);
 }
 
 template <class D, typename T = hn::TFromD<D>>
@@ -227,6 +237,10 @@ void ger_gemv(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff
 
 template <class T>
 void gemv_n(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
+  constexpr size_t kLongRows = 8 * kLanes<hn::ScalableTag<T>>;
+  constexpr size_t kFar = size_t{2} << 20;
+  if (in_order<T>(m, n) && n >= kLongRows && m * n * sizeof(T) <= kFar)
+    return dot_in_order(m, n, alpha, a, lda, x, beta, y);
   dot_all_rows(hn::ScalableTag<T>(), m, n, alpha, a, lda, x, beta, y);
 }
 
@@ -246,48 +260,76 @@ HWY_INLINE void add_rows(size_t n, T alpha, const T* a, ptrdiff_t lda, const T* 
   });
 }
 
-// y = alpha * A' x + beta * y for rows of kV vectors: y is held in registers, and A is read in the
-// order of its addresses.
-template <size_t kV, class T>
-HWY_INLINE void add_whole_rows(size_t m, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta,
-                               T* y) {
+// The same with all of y in registers: kV vectors, of which the last four may be partial or empty
+// unless they are `kWhole`.
+template <size_t kV, bool kWhole, class T>
+HWY_NOINLINE void add_rows_in_order(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
+                                    const T* x, T beta, T* y) {
   const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
   constexpr size_t kN = kLanes<decltype(d)>;
-  hn::Vec<decltype(d)> s[kV];
+  constexpr size_t kPartial = kWhole ? 0 : 4;
+  hn::Mask<decltype(d)> there[kPartial + 1];
+  for (size_t v = 0; v < kPartial; ++v) {
+    const size_t first = (kV - kPartial + v) * kN;
+    there[v] = hn::FirstN(d, n > first ? n - first : 0);
+  }
+  const auto load = [&](const T* row, size_t v) HWY_ATTR {
+    return v < kV - kPartial ? hn::LoadU(d, row + v * kN)
+                             : hn::MaskedLoad(there[v - (kV - kPartial)], d, row + v * kN);
+  };
+  V s[kV];
   HWY_UNROLL(16)
   for (size_t v = 0; v < kV; ++v) s[v] = hn::Zero(d);
   for (size_t i = 0; i < m; ++i, a += lda) {
-    const auto weight = hn::Set(d, x[i]);
+    const V weight = hn::Set(d, x[i]);
     HWY_UNROLL(16)
-    for (size_t v = 0; v < kV; ++v) s[v] = hn::MulAdd(weight, hn::LoadU(d, a + v * kN), s[v]);
+    for (size_t v = 0; v < kV; ++v) s[v] = hn::MulAdd(weight, load(a, v), s[v]);
   }
   HWY_UNROLL(16)
   for (size_t v = 0; v < kV; ++v) {
-    auto sum = hn::Mul(s[v], hn::Set(d, alpha));
-    if (beta != 0) sum = hn::MulAdd(hn::Set(d, beta), hn::LoadU(d, y + v * kN), sum);
-    hn::StoreU(sum, d, y + v * kN);
+    s[v] = hn::Mul(s[v], hn::Set(d, alpha));
+    if (beta != 0) s[v] = hn::MulAdd(hn::Set(d, beta), load(y, v), s[v]);
+    if (v < kV - kPartial) {
+      hn::StoreU(s[v], d, y + v * kN);
+    } else {
+      hn::BlendedStore(s[v], there[v - (kV - kPartial)], d, y + v * kN);
+    }
   }
 }
 
 template <class T>
 void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
-#if HWY_TARGET == HWY_AVX3  // with 32 registers
-  if (m * n * sizeof(T) > kFirstLevel) {
-    constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
-    if (n == 16 * kN) return add_whole_rows<16>(m, alpha, a, lda, x, beta, y);
-    if (n == 12 * kN) return add_whole_rows<12>(m, alpha, a, lda, x, beta, y);
+  constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
+  const size_t bytes = m * n * sizeof(T);
+  if constexpr (kN * sizeof(T) == 64) {
+    const auto in_registers = [&](auto vectors) HWY_ATTR {
+      constexpr size_t kV = decltype(vectors)::value;
+      if (n == kV * kN) return add_rows_in_order<kV, true>(m, n, alpha, a, lda, x, beta, y);
+      add_rows_in_order<kV, false>(m, n, alpha, a, lda, x, beta, y);
+    };
+    if (in_order<T>(m, n) && n > 8 * kN && n <= 16 * kN) {
+      if (n <= 12 * kN) return in_registers(std::integral_constant<size_t, 12>());
+      return in_registers(std::integral_constant<size_t, 16>());
+    }
   }
-#endif
   // A small y is held in registers, a strip at a time; a matrix too large for the caches is better
   // read row by row.
-  if (m * n * sizeof(T) < detail::kGemvByRowsBytes || m == 0) {
+  if (bytes < detail::kGemvByRowsBytes || m == 0) {
     detail::GemmArgs<T> product{{m, 1, 1, lda, alpha, beta, 1, 0}, false, false, 1, n, x, a, y};
     detail::of_type<T> (*detail::blas_gemm)(product);
     return;
   }
+  constexpr size_t kNear = size_t{4} << 20;
   size_t i = 0;
-  for (; i + 8 <= m; i += 8, a += 8 * lda) {
-    add_rows<8>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
+  if (in_order<T>(m, n) && bytes <= kNear) {
+    for (; i + 2 <= m; i += 2, a += 2 * lda) {
+      add_rows<2>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
+    }
+  } else {
+    for (; i + 8 <= m; i += 8, a += 8 * lda) {
+      add_rows<8>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
+    }
   }
   for (; i < m; ++i, a += lda) add_rows<1>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
 }

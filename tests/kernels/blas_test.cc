@@ -178,6 +178,27 @@ std::vector<Product> skinny_products() {
   return out;
 }
 
+// op(B) stored transposed and fewer rows than columns: the product is computed the other way round.
+std::vector<Product> turned_products() {
+  std::vector<Product> out;
+  for (const int64_t m : {6, 8, 14, 15, 16, 24, 31, 32, 33, 47, 64, 127, 128, 129}) {
+    for (const int64_t n : {m + 1, 3 * m + 5, 4 * m + 24}) {
+      for (const int64_t k : {15, 20, 64, 259}) {
+        const auto i = static_cast<int64_t>(out.size());
+        out.push_back({i % 7 == 0, true, m, n, k, i % 3 == 0 ? 0.5 : 1,
+                       i % 5 == 0   ? 1.0
+                       : i % 5 == 1 ? -2.0
+                                    : 0.0,
+                       i % 2 * 3});
+      }
+    }
+  }
+  return out;
+}
+
+TEST(Gemm, TurnedFloat32) { check_products<float>(turned_products()); }
+TEST(Gemm, TurnedFloat64) { check_products<double>(turned_products()); }
+
 TEST(Gemm, SkinnyFloat32) { check_products<float>(skinny_products()); }
 TEST(Gemm, SkinnyFloat64) { check_products<double>(skinny_products()); }
 
@@ -189,6 +210,7 @@ std::vector<Product> large_products(size_t item_size) {
       const bool a = ta == 1;
       const bool b = tb == 1;
       out.push_back({a, b, 41, 140, 150, 1, 0, 0});     // op(B) packed strip by strip
+      out.push_back({a, b, 97, 520, 60, 1, 0, 0});      // rows of B far apart and often used
       out.push_back({a, b, 7, 30, 700, 0.5, 2, 1});     // k in parts
       out.push_back({a, b, 37, 270, more, 0.5, 1, 3});  // both packed
       out.push_back({a, b, 33, more, 280, 1, 0, 0});    // columns in parts
@@ -296,7 +318,12 @@ void check_all_vectors() {
   for (const int64_t m : {0, 1, 2, 3, 4, 5, 8, 11, 65}) {
     for (int64_t n = 0; n <= 70; ++n) check_vectors<T>(m, n, n % 3);
   }
-  check_vectors<T>(70, 300, 1);
+  for (const int64_t m : {70, 131}) {  // both sides of where rows are read in order
+    for (const int64_t n : {63, 64, 65, 96, 97, 128, 129, 150, 192, 200, 256, 257, 300}) {
+      check_vectors<T>(m, n, n % 2);
+    }
+  }
+  check_vectors<T>(1101, 1001, 0);
   check_vectors<T>(203, 401, 0);  // past the size from which rows are added up one after the other
   check_vectors<T>(5, 20001, 0);
   // Rows that fit the registers, of matrices that do not fit the first-level cache.
