@@ -458,11 +458,11 @@ bool Slot::put_off(Leaf& leaf, double factor, const Gradient& g) {
 }
 
 void Slot::add_product(const Array& value) {
-  const auto& [factor, u, v] = product_;
-  visit(value.dtype(), [&, factor = factor, &u = u, &v = v](auto t) {
+  visit(value.dtype(), [&](auto t) {
     using T = decltype(t);
-    kernels::ger(value.size(0), value.size(1), static_cast<T>(factor), u.data<T>(), v.data<T>(),
-                 value.mutable_data<T>(), value.size(1));
+    kernels::ger(value.size(0), value.size(1), static_cast<T>(product_.factor),
+                 product_.u.data<T>(), product_.v.data<T>(), value.mutable_data<T>(),
+                 value.size(1));
   });
   product_ = {};
 }
