@@ -17,14 +17,21 @@ std::vector<Tensor> tensors(const std::vector<std::vector<float>>& vectors) {
   return out;
 }
 
+// In place, for playback reads the result alone.
+Tensor relu_in_place(Tensor x) { return x.relu_(); }
+Tensor tanh_in_place(Tensor x) { return x.tanh_(); }
+
 // How a dense layer is spelt: on a vector, or on a matrix of one row.
-enum class Dense { kLinear, kAddmv, kRowLinear, kRowAddmm, kModule };
+enum class Dense { kLinear, kAddmv, kRowLinear, kRowAddmm, kRowTransposed, kModule };
 const std::pair<const char*, Dense> kDenseForms[] = {{"linear", Dense::kLinear},
                                                      {"addmv", Dense::kAddmv},
                                                      {"row,linear", Dense::kRowLinear},
                                                      {"row,addmm", Dense::kRowAddmm},
+                                                     {"row,transposed", Dense::kRowTransposed},
                                                      {"nn::Linear", Dense::kModule}};
-bool on_rows(Dense d) { return d == Dense::kRowLinear || d == Dense::kRowAddmm; }
+bool on_rows(Dense d) {
+  return d == Dense::kRowLinear || d == Dense::kRowAddmm || d == Dense::kRowTransposed;
+}
 
 // A dense layer with its parameters.
 class Layer {
@@ -33,7 +40,9 @@ class Layer {
       : dense_(dense),
         weight_(trained(name + ".weight", {out, in})),
         bias_(trained(name + ".bias", {out})) {
-    if (dense == Dense::kModule) {
+    if (dense == Dense::kRowTransposed) {  // kept as the product takes it
+      weight_ = trained(weight_.detach().t().contiguous());
+    } else if (dense == Dense::kModule) {
       module_ = torch::nn::Linear(in, out);
       fill(name, *module_);
       weight_ = module_->weight;
@@ -46,6 +55,8 @@ class Layer {
         return at::addmv(bias_, weight_, x);
       case Dense::kRowAddmm:
         return at::addmm(bias_, x, weight_.t());
+      case Dense::kRowTransposed:
+        return at::addmm(bias_, x, weight_);
       case Dense::kModule:
         return module_->forward(x);
       default:
@@ -96,7 +107,7 @@ class Mlp : public Model {
   }
   void step(int64_t i) override {
     const auto& [image, label] = samples_[static_cast<size_t>(i)];
-    const Tensor scores = fc3_(at::relu(fc2_(at::relu(fc1_(image)))));
+    const Tensor scores = fc3_(relu_in_place(fc2_(relu_in_place(fc1_(image)))));
     learn(at::nll_loss_nd(at::log_softmax(scores, -1), label), sgd_);
   }
   int64_t period() const override { return mlp::kSamples; }
@@ -188,7 +199,7 @@ class LatentInference : public Model {
     z.requires_grad_(true);
     for (int k = 0; k < kInferenceSteps; ++k) {
       const Tensor e =
-          folded_ ? energy(second(at::tanh(first(z))), z) : energy(y, z, first, second);
+          folded_ ? energy(second(tanh_in_place(first(z))), z) : energy(y, z, first, second);
       const Tensor g = torch::autograd::grad({e}, {z})[0];
       const torch::NoGradGuard no_grad;
       z.add_(g, -kInferenceRate);
@@ -199,8 +210,8 @@ class LatentInference : public Model {
 
  private:
   static Tensor energy(const Tensor& y, const Tensor& z, Layer& first, Layer& second) {
-    return at::add(at::mse_loss(second(at::tanh(first(z))), y, at::Reduction::Sum), z.abs().sum(),
-                   latent::kSparsity);
+    return at::add(at::mse_loss(second(tanh_in_place(first(z))), y, at::Reduction::Sum),
+                   z.abs().sum(), latent::kSparsity);
   }
   static Tensor energy(const Tensor& residual, const Tensor& z) {
     return at::add(at::dot(residual, residual), z.abs().sum(), latent::kSparsity);
@@ -236,7 +247,7 @@ class GradientPenalty : public Model {
   }
   void step(int64_t i) override {
     Tensor& x = samples_[static_cast<size_t>(i)];
-    const Tensor e = fc3_(at::tanh(fc2_(at::tanh(fc1_(x)))));
+    const Tensor e = fc3_(tanh_in_place(fc2_(tanh_in_place(fc1_(x)))));
     const Tensor g = torch::autograd::grad({e}, {x}, {one_}, true, true)[0];
     const Tensor loss = rows_ ? g.square().sum() : at::dot(g, g);
     if (named_) {
@@ -269,10 +280,13 @@ enum class Attention { kBmm, kBaddbmm, kMatmul, kScaledDotProduct };
 
 class TransformerBlock : public Model {
  public:
-  TransformerBlock(const Style& style, Attention attention) : attention_(attention) {
+  // `transposed`: weights are kept as the products take them.
+  TransformerBlock(const Style& style, Attention attention, bool transposed)
+      : attention_(attention), transposed_(transposed) {
     using namespace transformer;
     const auto weight = [&](const char* name, std::vector<int64_t> shape) {
       Tensor t = trained(std::string("transformer.") + name, shape);
+      if (transposed && shape.size() == 2) t = trained(t.detach().t().contiguous());
       parameters_.push_back(t);
       return t;
     };
@@ -297,8 +311,8 @@ class TransformerBlock : public Model {
   void step(int64_t i) override {
     const auto& [x, target] = samples_[static_cast<size_t>(i)];
     const Tensor h = x + attend(norm(x, n1_w_, n1_b_));
-    const Tensor inner = at::relu(at::linear(norm(h, n2_w_, n2_b_), ff1_w_, ff1_b_));
-    const Tensor y = h + at::linear(inner, ff2_w_, ff2_b_);
+    const Tensor inner = relu_in_place(dense(norm(h, n2_w_, n2_b_), ff1_w_, ff1_b_));
+    const Tensor y = h + dense(inner, ff2_w_, ff2_b_);
     learn(at::mse_loss(y, target), *sgd_);
   }
   int64_t period() const override { return transformer::kSamples; }
@@ -307,12 +321,15 @@ class TransformerBlock : public Model {
   static Tensor norm(const Tensor& x, const Tensor& w, const Tensor& b) {
     return at::layer_norm(x, {transformer::kWidth}, w, b, transformer::kEps);
   }
+  Tensor dense(const Tensor& x, const Tensor& w, const Tensor& b) const {
+    return transposed_ ? at::addmm(b, x, w) : at::linear(x, w, b);
+  }
   Tensor attend(const Tensor& x) const {
     using namespace transformer;
     constexpr int64_t kHead = kWidth / kHeads;
     const double scale = 1 / std::sqrt(static_cast<double>(kHead));
     // [length, 3, heads, head] to three of [heads, length, head].
-    const Tensor packed = at::linear(x, in_w_, in_b_);
+    const Tensor packed = dense(x, in_w_, in_b_);
     const auto parts = packed.view({kLength, 3, kHeads, kHead}).permute({1, 2, 0, 3}).unbind(0);
     Tensor out;
     switch (attention_) {
@@ -337,10 +354,11 @@ class TransformerBlock : public Model {
         out = std::get<0>(at::_scaled_dot_product_attention(parts[0], parts[1], parts[2]));
         break;
     }
-    return at::linear(out.transpose(0, 1).reshape({kLength, kWidth}), out_w_, out_b_);
+    return dense(out.transpose(0, 1).reshape({kLength, kWidth}), out_w_, out_b_);
   }
 
   Attention attention_;
+  bool transposed_;
   std::vector<Tensor> parameters_;
   Tensor in_w_, in_b_, out_w_, out_b_, ff1_w_, ff1_b_, ff2_w_, ff2_b_, n1_w_, n1_b_, n2_w_, n2_b_;
   std::optional<Sgd> sgd_;
@@ -365,11 +383,16 @@ std::vector<Entry> model_workloads() {
   add_entries<Ista>(out, "ista", "addmv", IstaForm::kAddmv);
   add_entries<Ista>(out, "ista", "addmv,negated", IstaForm::kAddmvTransposed);
   add_entries<Ista>(out, "ista", "addmm-columns", IstaForm::kColumns);
-  add_entries<TransformerBlock>(out, "transformer_block", "bmm", Attention::kBmm);
-  add_entries<TransformerBlock>(out, "transformer_block", "baddbmm", Attention::kBaddbmm);
-  add_entries<TransformerBlock>(out, "transformer_block", "matmul", Attention::kMatmul);
-  add_entries<TransformerBlock>(out, "transformer_block", "scaled_dot_product",
-                                Attention::kScaledDotProduct);
+  const std::pair<const char*, Attention> attentions[] = {
+      {"bmm", Attention::kBmm},
+      {"baddbmm", Attention::kBaddbmm},
+      {"matmul", Attention::kMatmul},
+      {"scaled_dot_product", Attention::kScaledDotProduct}};
+  for (const auto& [form, attention] : attentions) {
+    add_entries<TransformerBlock>(out, "transformer_block", form, attention, false);
+    add_entries<TransformerBlock>(out, "transformer_block", std::string(form) + ",transposed",
+                                  attention, true);
+  }
   return out;
 }
 

@@ -16,6 +16,14 @@ Tensor reordered(const Tensor& t, int64_t hidden) {
   return torch::cat({b[0], b[1], b[3], b[2]}, 0);
 }
 
+// The sigmoid of the first gates and the tanh of the last ones, in place where the sums are nobody
+// else's. The parts are "unsafe" in that they are not tracked as views, as in LibTorch's own cells.
+std::pair<Tensor, Tensor> squash(const Tensor& sums, int64_t sigmoids, int64_t tanhs, bool own) {
+  auto parts = at::unsafe_split_with_sizes(sums, {sigmoids, tanhs}, -1);
+  if (own) return {parts[0].sigmoid_(), parts[1].tanh_()};
+  return {at::sigmoid(parts[0]), at::tanh(parts[1])};
+}
+
 }  // namespace
 
 Gates::Gates(const std::string& name, const std::string& suffix, int64_t in, int64_t hidden_size,
@@ -35,10 +43,9 @@ Gates::Gates(const std::string& name, const std::string& suffix, int64_t in, int
       h));
 }
 
-void Gates::advance(const Tensor& sums, Tensor& h, Tensor& c) const {
-  const auto parts = sums.split_with_sizes({3 * hidden, hidden}, -1);
-  const auto ifo = at::sigmoid(parts[0]).chunk(3, -1);
-  const Tensor g = at::tanh(parts[1]);
+void Gates::advance(const Tensor& sums, Tensor& h, Tensor& c, bool own) const {
+  const auto [squashed, g] = squash(sums, 3 * hidden, hidden, own);
+  const auto ifo = at::unsafe_chunk(squashed, 3, -1);
   c = c.defined() ? at::addcmul(ifo[0] * g, ifo[1], c) : ifo[0] * g;
   h = ifo[2] * at::tanh(c);
 }
@@ -168,13 +175,15 @@ class Language : public Model {
     for (size_t t = 0; t < inputs.size(); ++t) {
       switch (form_.cell) {
         case Cell::kJoined:
-          gates_->advance(at::addmv(gates_->bias, gates_->w, at::cat({inputs[t], h})), h, c);
+          gates_->advance(at::addmv(gates_->bias, gates_->w, at::cat({inputs[t], h})), h, c, true);
           break;
         case Cell::kJoinedRow:
-          gates_->advance(at::linear(at::cat({inputs[t], h}, 1), gates_->w, gates_->bias), h, c);
+          gates_->advance(at::linear(at::cat({inputs[t], h}, 1), gates_->w, gates_->bias), h, c,
+                          true);
           break;
         case Cell::kInputsFirst:
-          gates_->advance(h.defined() ? at::addmv(inputs[t], gates_->u, h) : inputs[t], h, c);
+          gates_->advance(h.defined() ? at::addmv(inputs[t], gates_->u, h) : inputs[t], h, c,
+                          h.defined());
           break;
         default:
           std::tie(h, c) = h.defined() ? cell_->forward(inputs[t], std::make_tuple(h, c))
@@ -297,19 +306,19 @@ class Trees : public Model {
     return s;
   }
 
-  static State leaf_state(const Tensor& sums) {
-    const auto parts = sums.split_with_sizes({2 * tree::kHidden, tree::kHidden}, -1);
-    const auto io = at::sigmoid(parts[0]).chunk(2, -1);
+  static State leaf_state(const Tensor& sums, bool own) {
+    const auto [squashed, g] = squash(sums, 2 * tree::kHidden, tree::kHidden, own);
+    const auto io = at::unsafe_chunk(squashed, 2, -1);
     State s;
-    s.c = io[0] * at::tanh(parts[1]);
+    s.c = io[0] * g;
     s.h = io[1] * at::tanh(s.c);
     return s;
   }
   static State inner_state(const Tensor& sums, const Tensor& left, const Tensor& right) {
-    const auto parts = sums.split_with_sizes({4 * tree::kHidden, tree::kHidden}, -1);
-    const auto iffo = at::sigmoid(parts[0]).chunk(4, -1);
+    const auto [squashed, g] = squash(sums, 4 * tree::kHidden, tree::kHidden, true);
+    const auto iffo = at::unsafe_chunk(squashed, 4, -1);
     State s;
-    s.c = at::addcmul(at::addcmul(iffo[0] * at::tanh(parts[1]), iffo[1], left), iffo[2], right);
+    s.c = at::addcmul(at::addcmul(iffo[0] * g, iffo[1], left), iffo[2], right);
     s.h = iffo[3] * at::tanh(s.c);
     return s;
   }
@@ -335,7 +344,7 @@ class Trees : public Model {
     for (size_t i = 0; i < s.nodes.size(); ++i) {
       const tree::Node& n = s.nodes[i];
       if (n.left < 0) {
-        states.push_back(leaf_state(sums[leaf++]));
+        states.push_back(leaf_state(sums[leaf++], batching_ != Batching::kLeaves));
       } else {
         const State& l = states[static_cast<size_t>(n.left)];
         const State& r = states[static_cast<size_t>(n.right)];
@@ -354,7 +363,7 @@ class Trees : public Model {
 
   Tensor by_levels(const Sample& s) const {
     const Tensor words = at::embedding(table_, s.words, -1, false, sparse_);
-    State all = leaf_state(at::addmm(leaf_b_, words, leaf_w_.t()));
+    State all = leaf_state(at::addmm(leaf_b_, words, leaf_w_.t()), true);
     for (const Tensor& children : s.children) {
       // [nodes, 2 * hidden]: left and right side by side.
       const Tensor h = at::index_select(all.h, 0, children).view({-1, 2 * tree::kHidden});

@@ -152,7 +152,7 @@ class Tagger : public Model {
     Tensor h;
     Tensor c;
     for (const Tensor& sums : inputs) {
-      gates.advance(h.defined() ? at::addmv(sums, gates.u, h) : sums, h, c);
+      gates.advance(h.defined() ? at::addmv(sums, gates.u, h) : sums, h, c, h.defined());
       out.push_back(h);
     }
     return out;

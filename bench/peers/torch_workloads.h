@@ -90,8 +90,9 @@ class Model : public Workload {
 struct Gates {
   Gates(const std::string& name, const std::string& suffix, int64_t in, int64_t hidden_size,
         bool joined);
-  /// The state after the gates' sums, [4*hidden] or [1,4*hidden].
-  void advance(const Tensor& sums, Tensor& h, Tensor& c) const;
+  /// The state after the gates' sums, [4*hidden] or [1,4*hidden]; they are overwritten where they
+  /// are the cell's `own`.
+  void advance(const Tensor& sums, Tensor& h, Tensor& c, bool own) const;
   void list(std::vector<Tensor>& out) const;
 
   int64_t hidden;

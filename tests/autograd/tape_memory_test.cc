@@ -7,6 +7,7 @@
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "count_new.h"
 #include "ebb/autograd/array_ops.h"
@@ -59,6 +60,27 @@ TEST(LongTape, FreedWithoutPlayback) {
     Tensor y = variable(of({1}));
     for (int i = 0; i < 1'000'000; ++i) y = y * 1.0;
     y = Tensor();
+  }
+  EXPECT_EQ(memory_stats().live_bytes, before);
+}
+
+// As many nodes wait for their turn in the playback as there are leaves of the tree of sums.
+TEST(LongTape, AsWideAsLong) {
+  constexpr size_t kWide = 1 << 16;
+  const int64_t before = memory_stats().live_bytes;
+  {
+    const Tensor x = variable(of({3}));
+    const Tensor w = variable(of({2}));
+    std::vector<Tensor> level;
+    for (size_t i = 0; i < kWide; ++i) level.push_back(x * w);
+    while (level.size() > 1) {
+      for (size_t i = 0; i < level.size() / 2; ++i) level[i] = level[2 * i] + level[2 * i + 1];
+      level.resize(level.size() / 2);
+    }
+    EXPECT_DOUBLE_EQ(level[0].item(), 6.0 * kWide);
+    level[0].backward();
+    EXPECT_DOUBLE_EQ(x.grad().item(), 2.0 * kWide);
+    EXPECT_DOUBLE_EQ(w.grad().item(), 3.0 * kWide);
   }
   EXPECT_EQ(memory_stats().live_bytes, before);
 }
