@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "ebb/autograd/array_ops.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/kernels/blas.h"
@@ -14,13 +16,16 @@ namespace ebb {
 namespace {
 template <class T>
 using PoolVector = std::vector<T, detail::PoolAllocator<T>>;
+// Most gradients in flight have one part, which needs no room of its own.
+template <class T>
+using PartVector = absl::InlinedVector<T, 1, detail::PoolAllocator<T>>;
 }  // namespace
 
 struct Gradient::Parts {
   Meta meta;
-  PoolVector<RowSparse> rows;
-  PoolVector<ColSparse> cols;
-  PoolVector<Outer> outer;
+  PartVector<RowSparse> rows;
+  PartVector<ColSparse> cols;
+  PartVector<Outer> outer;
   int64_t outer_rank = 0;  // products in all of `outer`
 };
 
@@ -181,6 +186,10 @@ void Gradient::add(Gradient&& o) {
     return;
   }
   const auto append = [](auto& to, auto& from) {
+    if (from.size() == 1) {
+      to.push_back(std::move(from[0]));
+      return;
+    }
     to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
   };
   append(parts_->rows, o.parts_->rows);
@@ -281,7 +290,7 @@ namespace {
 
 // The ids of all parts, ascending and each once.
 template <class Part>
-PoolVector<int64_t> distinct_ids(const PoolVector<Part>& parts) {
+PoolVector<int64_t> distinct_ids(const PartVector<Part>& parts) {
   PoolVector<int64_t> all;
   for (const Part& p : parts) {
     const Array ids = contiguous(p.ids);

@@ -49,11 +49,10 @@ class Terms {
 
  private:
   void collect(const Array& side, PoolVector<const T*>* to) {
-    const Array a = contiguous(side);
-    if (!side.is_contiguous()) copies_.push_back(a);
-    const int64_t n = a.size(a.rank() - 1);
-    const int64_t rows = a.rank() == 1 ? 1 : a.size(0);
-    for (int64_t r = 0; r < rows; ++r) to->push_back(a.data<T>() + r * n);
+    if (!side.is_contiguous()) return collect(copies_.emplace_back(contiguous(side)), to);
+    const T* at = side.data<T>();
+    if (side.rank() == 1) return to->push_back(at);
+    for (int64_t r = 0; r < side.size(0); ++r, at += side.size(1)) to->push_back(at);
   }
 
   PoolVector<const T*> u_;

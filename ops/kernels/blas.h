@@ -44,8 +44,8 @@ struct GemmTables {
   GemmFn<double> f64;
 };
 
-// Products of few rows or few columns and a long k, as dot products; A B' of few rows with many of
-// B as B A'; and A B of few rows with a long B. False: not one of these, and nothing was done.
+// Products of few rows or few columns and a long k, as dot products; and A B and A B' of few rows
+// with a B outside the L2 cache. False: not one of these, and nothing was done.
 template <class T>
 using SkinnyFn = bool (*)(const GemmArgs<T>& g);
 struct SkinnyTables {
@@ -73,13 +73,16 @@ struct VectorTables {
 inline constexpr size_t kGemmScratchBytes = size_t{1} << 20;
 void* gemm_scratch();
 
+// From this size of B on, products of few rows have to see to it that B comes in in time.
+inline constexpr size_t kGemmFarBytes = size_t{3} << 19;
+
 // From this size of A on, A' x is summed row by row: gemv_t below it is a product of one row.
 inline constexpr size_t kGemvByRowsBytes = size_t{256} << 10;
 
 extern constinit const Dispatch<GemmTables> blas_gemm;
 extern constinit const Dispatch<SkinnyTables> blas_skinny;
-extern constinit const Dispatch<SkinnyTables> blas_turned;
-extern constinit const Dispatch<SkinnyTables> blas_deep;
+extern constinit const Dispatch<SkinnyTables> blas_far_turned;
+extern constinit const Dispatch<SkinnyTables> blas_far;
 extern constinit const Dispatch<VectorTables> blas_vector;
 
 template <class T, class Tables>

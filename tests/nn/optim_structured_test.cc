@@ -118,6 +118,12 @@ Gradient products(Generator& r, const Meta& m) {
   return Gradient(m,
                   Outer{normal(r, m.dtype, {3, m.shape[0]}), normal(r, m.dtype, {3, m.shape[1]})});
 }
+// So many that each is added where it lies.
+Gradient many_products(Generator& r, const Meta& m) {
+  Gradient g = products(r, m);
+  for (int i = 0; i < 5; ++i) g.add(product(r, m));
+  return g;
+}
 // Whatever comes: each kind alone, and sums of kinds.
 Gradient anything(Generator& r, const Meta& m) {
   using Make = Gradient (*)(Generator&, const Meta&);
@@ -131,8 +137,11 @@ Gradient anything(Generator& r, const Meta& m) {
   return g;
 }
 
-constexpr Kind kKinds[] = {
-    {"rows", rows}, {"columns", columns}, {"product", product}, {"anything", anything}};
+constexpr Kind kKinds[] = {{"rows", rows},
+                           {"columns", columns},
+                           {"product", product},
+                           {"products", many_products},
+                           {"anything", anything}};
 
 class Structured : public ::testing::TestWithParam<Case> {
  protected:

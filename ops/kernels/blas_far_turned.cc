@@ -6,7 +6,7 @@
 #include "ebb/ops/kernels/blas.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ebb/ops/kernels/blas_turned.cc"
+#define HWY_TARGET_INCLUDE "ebb/ops/kernels/blas_far_turned.cc"
 #include "hwy/foreach_target.h"
 // foreach_target comes first: it includes this file once for each target.
 #include "ebb/ops/kernels/simd-inl.h"
@@ -17,8 +17,9 @@ HWY_BEFORE_NAMESPACE();
 namespace ebb::kernels::HWY_NAMESPACE {
 namespace {
 
-// Products A B' of a few rows of A with very many of B, computed as C' = B A': the rows of B are
-// read where they lie, once, an element at a time; A is transposed first, and C a little at a time.
+// Products A B' of a few rows of A with very many of a B that lies outside the L2 cache, computed
+// as C' = B A': the rows of B are read where they lie, once, and those that come next are fetched
+// meanwhile; A is transposed first, and C a little at a time.
 
 #if HWY_TARGET == HWY_AVX3
 constexpr size_t kHeight = 8;  // rows of a block of C' that is computed in registers
@@ -136,18 +137,14 @@ void pack(const detail::GemmArgs<T>& g, size_t k, size_t depth, T* to) {
 }
 
 template <class T>
-bool gemm_turned(const detail::GemmArgs<T>& g) {
+bool gemm_far_turned(const detail::GemmArgs<T>& g) {
   using D = hn::ScalableTag<T>;
   constexpr size_t kN = kLanes<D>;
   const size_t k = g.block.k;
   const size_t padded = (g.m + kN - 1) / kN * kN;
-  // Dot products go over B once for every four rows of A or so, and wait for it where it lies
-  // outside the L2 cache. From inside, they are as fast unless the vectors here are full.
-  constexpr size_t kNear = size_t{512} << 10;
-  const bool far = g.n * k * sizeof(T) > kNear;
-  const bool full = (padded - g.m) * 8 <= padded && k >= 8 * kN;
   if (g.m < kN / 2 || g.m > kMostRows || g.n < 16 * kGroup || k < 4 * kN) return false;
-  if (!(far || full) || padded * k * sizeof(T) > detail::kGemmScratchBytes) return false;
+  if (g.n * k * sizeof(T) <= detail::kGemmFarBytes) return false;
+  if (padded * k * sizeof(T) > detail::kGemmScratchBytes) return false;
   auto* const packed = static_cast<T*>(detail::gemm_scratch());
   if (packed == nullptr) return false;
   HWY_ALIGN T turned[kGroup * (kMostRows + 2 * kN)];
@@ -197,11 +194,11 @@ bool gemm_turned(const detail::GemmArgs<T>& g) {
   return true;
 }
 
-constexpr detail::SkinnyTables kTables{gemm_turned<float>, gemm_turned<double>};
+constexpr detail::SkinnyTables kTables{gemm_far_turned<float>, gemm_far_turned<double>};
 
 }  // namespace
 
-const detail::SkinnyTables* turned_tables() { return &kTables; }
+const detail::SkinnyTables* far_turned_tables() { return &kTables; }
 
 }  // namespace ebb::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -209,10 +206,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ebb::kernels {
 
-HWY_EXPORT(turned_tables);
+HWY_EXPORT(far_turned_tables);
 
-constinit const Dispatch<detail::SkinnyTables> detail::blas_turned{
-    [] { return HWY_DYNAMIC_DISPATCH(turned_tables)(); }};
+constinit const Dispatch<detail::SkinnyTables> detail::blas_far_turned{
+    [] { return HWY_DYNAMIC_DISPATCH(far_turned_tables)(); }};
 
 }  // namespace ebb::kernels
 #endif

@@ -5,7 +5,7 @@
 #include "ebb/ops/kernels/blas.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ebb/ops/kernels/blas_deep.cc"
+#define HWY_TARGET_INCLUDE "ebb/ops/kernels/blas_far.cc"
 #include "hwy/foreach_target.h"
 // foreach_target comes first: it includes this file once for each target.
 #include "ebb/ops/kernels/simd-inl.h"
@@ -135,13 +135,14 @@ HWY_INLINE void transpose(const T* from, ptrdiff_t ld, size_t rows, size_t cols,
 }
 
 template <class T>
-bool gemm_deep(const detail::GemmArgs<T>& g) {
+bool gemm_far(const detail::GemmArgs<T>& g) {
   constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
-  constexpr size_t kNear = size_t{3} << 19;
   constexpr size_t kLeastRows = 6;  // fewer wait for B no longer in other ways
   const size_t k = g.block.k;
   const bool fits = g.m >= kLeastRows && g.m <= kMostRows && g.n >= 2 * kN && g.n <= kWidest;
-  if (!fits || g.ldb() != static_cast<ptrdiff_t>(g.n) || k * g.n * sizeof(T) <= kNear) return false;
+  if (!fits || g.ldb() != static_cast<ptrdiff_t>(g.n) ||
+      k * g.n * sizeof(T) <= detail::kGemmFarBytes)
+    return false;
   const auto& shapes = kShapes<T>;
   const size_t most = std::end(shapes)[-1].rows;
   const size_t blocks = (g.m + most - 1) / most;
@@ -202,11 +203,11 @@ bool gemm_deep(const detail::GemmArgs<T>& g) {
   return true;
 }
 
-constexpr detail::SkinnyTables kTables{gemm_deep<float>, gemm_deep<double>};
+constexpr detail::SkinnyTables kTables{gemm_far<float>, gemm_far<double>};
 
 }  // namespace
 
-const detail::SkinnyTables* deep_tables() { return &kTables; }
+const detail::SkinnyTables* far_tables() { return &kTables; }
 
 }  // namespace ebb::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -214,10 +215,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ebb::kernels {
 
-HWY_EXPORT(deep_tables);
+HWY_EXPORT(far_tables);
 
-constinit const Dispatch<detail::SkinnyTables> detail::blas_deep{
-    [] { return HWY_DYNAMIC_DISPATCH(deep_tables)(); }};
+constinit const Dispatch<detail::SkinnyTables> detail::blas_far{
+    [] { return HWY_DYNAMIC_DISPATCH(far_tables)(); }};
 
 }  // namespace ebb::kernels
 #endif
