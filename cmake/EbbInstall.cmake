@@ -13,7 +13,8 @@ foreach(folder core autograd ops nn)
             PATTERN "*_util.h" EXCLUDE PATTERN "unary_op.h" EXCLUDE PATTERN "product.h" EXCLUDE
             PATTERN "matrix_stack.h" EXCLUDE PATTERN "shape_view.h" EXCLUDE
             PATTERN "missed.h" EXCLUDE PATTERN "rule.h" EXCLUDE PATTERN "slot.h" EXCLUDE
-            PATTERN "pass.h" EXCLUDE PATTERN "segment.h" EXCLUDE)
+            PATTERN "pass.h" EXCLUDE PATTERN "short_way.h" EXCLUDE
+            PATTERN "gather.h" EXCLUDE PATTERN "segment.h" EXCLUDE)
   endif()
 endforeach()
 install(FILES "${PROJECT_SOURCE_DIR}/ebb.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/ebb" OPTIONAL)
