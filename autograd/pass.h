@@ -16,6 +16,7 @@
 #include "ebb/autograd/leaf.h"
 #include "ebb/autograd/op.h"
 #include "ebb/autograd/short_way.h"
+#include "ebb/core/credit.h"
 
 // One playback of the tape: internal to engine.cc.
 namespace ebb {
@@ -102,6 +103,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     for (Slot& s : slots_) {
       if (s.node != nullptr) drop(s);
     }
+    if (tls_tape.depth == 0) settle_credits();
   }
   Pass(const Pass&) = delete;
   Pass& operator=(const Pass&) = delete;

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ebb/core/array.h"
+#include "ebb/core/credit.h"
 #include "ebb/core/error.h"
 
 namespace ebb {
@@ -78,6 +79,7 @@ struct HeapGuard {
   ~HeapGuard() {
     ThreadHeap* h = tls_heap;
     if (h == nullptr) return;
+    settle_credits();
     drain(h);
     tls_heap = nullptr;
     leave(h);
@@ -263,13 +265,91 @@ void deallocate_elsewhere(Block* b) {
 #endif
 }
 
-void retain_shared(Block* b) { b->shared.fetch_add(kOne, std::memory_order_relaxed); }
+namespace {
+
+// NOTE [Credit] A thread that counts references to another's block again and again, as to a shared
+// parameter in every op, takes kGrant of them at once and hands them out without an atomic
+// instruction; what it has left when the playback ends it gives back. The block lives until then.
+// The owner's plain count lies in the line that all others read: where another thread counts often,
+// it queues the block at its heap, so that the owner merges (see memory.h) and goes by credit too.
+struct Credit {
+  Block* block;
+  int32_t left;
+  int32_t uses;
+};
+constexpr int32_t kOften = 16;
+constexpr int32_t kGrant = 1024;
+constinit thread_local Credit credits[16];
+
+bool release_many(Block* b, int32_t n);
+
+void give_back(Credit& c) {
+  const Credit old = std::exchange(c, Credit{});
+  if (old.block != nullptr && old.left != 0 && release_many(old.block, old.left))
+    destroy(old.block);
+}
+
+// Asks the owner to count by credit too: its own count lies in the line that all others read.
+void share_equally(Block* b) {
+  int32_t seen = b->shared.load(std::memory_order_relaxed);
+  do {
+    if ((seen & (kMerged | kQueued)) != 0) return;
+  } while (!b->shared.compare_exchange_weak(seen, seen | kQueued, std::memory_order_acq_rel,
+                                            std::memory_order_relaxed));
+  push(b->heap, b);
+}
+
+inline Credit& credit_of(const Block* b) {
+  return credits[(reinterpret_cast<uintptr_t>(b) >> 6) % 16];
+}
+
+}  // namespace
+
+void settle_credits() {
+  for (Credit& c : credits) give_back(c);
+  ThreadHeap* h = tls_heap;
+  if (h != nullptr && h->queue.load(std::memory_order_relaxed) != nullptr) drain(h);
+}
+
+void retain_shared(Block* b) {
+  Credit& c = credit_of(b);
+  if (c.block != b) {
+    if (tls_heap == nullptr) {
+      b->shared.fetch_add(kOne, std::memory_order_relaxed);
+      return;
+    }
+    give_back(c);
+    // What was destroyed may have taken the place.
+    if (c.block != nullptr) {
+      b->shared.fetch_add(kOne, std::memory_order_relaxed);
+      return;
+    }
+    c.block = b;
+  }
+  if (c.left == 0) {
+    b->shared.fetch_add(kOne * kGrant, std::memory_order_relaxed);
+    c.left = kGrant;
+  }
+  --c.left;
+  if (++c.uses == kOften) share_equally(b);
+}
 
 bool release_shared(Block* b) {
+  Credit& c = credit_of(b);
+  if (c.block == b) {
+    if (++c.left < 2 * kGrant) return false;
+    c.left -= kGrant;
+    return release_many(b, kGrant);
+  }
+  return release_many(b, 1);
+}
+
+namespace {
+bool release_many(Block* b, int32_t n) {
   int32_t seen = b->shared.load(std::memory_order_relaxed);
   int32_t want;
   do {
-    want = seen - kOne;
+    want = seen - kOne * n;
     if (want < 0 && (seen & (kMerged | kQueued)) == 0) want |= kQueued;
   } while (!b->shared.compare_exchange_weak(seen, want, std::memory_order_acq_rel,
                                             std::memory_order_relaxed));
@@ -279,6 +359,7 @@ bool release_shared(Block* b) {
   }
   return want == kMerged;
 }
+}  // namespace
 
 bool release_last_local(Block* b) {
   const int32_t seen = b->shared.fetch_or(kMerged, std::memory_order_acq_rel);
@@ -297,6 +378,7 @@ void destroy(Block* b) {
 }  // namespace detail
 
 MemoryStats memory_stats() {
+  detail::settle_credits();
   const std::lock_guard lock(detail::heaps_mutex);
   MemoryStats s{};
   s.live_bytes = detail::live_of_all();

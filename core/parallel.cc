@@ -12,6 +12,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "ebb/core/credit.h"
 #include "ebb/core/error.h"
 
 namespace ebb {
@@ -92,6 +93,7 @@ class Pool {
         ++job->workers;
       }
       job->run();
+      detail::settle_credits();
       const std::lock_guard lock(mutex_);
       if (--job->workers == 0) done_.notify_all();
     }
