@@ -434,8 +434,8 @@ HWY_NOINLINE void gemm_general(const detail::GemmArgs<T>& g) {
     if (!g.tb && k == 3) return gemm_few_terms<3>(g);
     if (!g.tb && k == 4) return gemm_few_terms<4>(g);
   }
-  if (!g.ta && g.tb && detail::of_type<T> (*detail::blas_far_turned)(g)) return;
-  if (!g.ta && !g.tb && detail::of_type<T> (*detail::blas_far)(g)) return;
+  if (!g.ta && g.tb && detail::of_type<T>(*detail::blas_far_turned)(g)) return;
+  if (!g.ta && !g.tb && detail::of_type<T>(*detail::blas_far)(g)) return;
   if (turning_pays(g)) {
     if (void* scratch = detail::gemm_scratch()) return gemm_turned(g, static_cast<T*>(scratch));
   }
