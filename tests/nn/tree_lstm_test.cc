@@ -202,8 +202,9 @@ TEST(BinaryTreeLSTMCell, GatheredProductsOfATree) {
     for (int64_t i = 0; i < 9; ++i) open.push_back(cell.leaf(words[i]));
     Tensor loss;
     for (size_t at = 0; open.size() - at > 1; at += 2) {  // a queue makes a balanced tree
-      open.push_back(words_inside ? cell(words[static_cast<int64_t>(at)], open[at], open[at + 1])
-                                  : cell(open[at], open[at + 1]));
+      open.push_back(words_inside
+                         ? cell(words[static_cast<int64_t>(at / 2)], open[at], open[at + 1])
+                         : cell(open[at], open[at + 1]));
       const Tensor term = square(open.back().h).sum();
       loss = loss.defined() ? loss + term : term;
     }
