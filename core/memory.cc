@@ -268,13 +268,15 @@ void deallocate_elsewhere(Block* b) {
 namespace {
 
 // NOTE [Credit] A thread that counts references to another's block again and again, as to a shared
-// parameter in every op, takes kGrant of them at once and hands them out without an atomic
-// instruction; what it has left when the playback ends it gives back. The block lives until then.
+// parameter in every op, is granted kGrant of them at once and hands them out without an atomic
+// instruction. When all have come back it gives them back, so that a block does not live longer for
+// it; and at the latest when a playback, a piece of parallel_for or the thread ends.
 // The owner's plain count lies in the line that all others read: where another thread counts often,
 // it queues the block at its heap, so that the owner merges (see memory.h) and goes by credit too.
 struct Credit {
   Block* block;
   int32_t left;
+  int32_t granted;
   int32_t uses;
 };
 constexpr int32_t kOften = 16;
@@ -329,6 +331,7 @@ void retain_shared(Block* b) {
   if (c.left == 0) {
     b->shared.fetch_add(kOne * kGrant, std::memory_order_relaxed);
     c.left = kGrant;
+    c.granted += kGrant;
   }
   --c.left;
   if (++c.uses == kOften) share_equally(b);
@@ -337,9 +340,8 @@ void retain_shared(Block* b) {
 bool release_shared(Block* b) {
   Credit& c = credit_of(b);
   if (c.block == b) {
-    if (++c.left < 2 * kGrant) return false;
-    c.left -= kGrant;
-    return release_many(b, kGrant);
+    if (++c.left != c.granted) return false;
+    return release_many(b, std::exchange(c, Credit{}).left);
   }
   return release_many(b, 1);
 }
