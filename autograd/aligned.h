@@ -181,7 +181,7 @@ template <class Op, int n_in>
       for (Node*& n : nodes) n = nullptr;
     }
   }
-  if constexpr (kOpDef<Op>.backward != nullptr) {
+  if constexpr (requires { &Op::backward; }) {
     if constexpr (n_in == 2) {
       if (nodes[0] != nullptr && nodes[1] != nullptr) [[likely]] {
         return run_aligned<Op, n_in, 3>(heap, attrs, in, values, nodes, where);
