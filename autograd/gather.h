@@ -131,7 +131,7 @@ class Gather {
     while (!dead_.empty()) {  // complete, but nothing came
       const uint32_t slot = dead_.back();
       dead_.pop_back();
-      release_inputs(*pass_.slots_[slot].node);
+      if (!pass_.slots_[slot].is.stop) release_inputs(*pass_.slots_[slot].node);
       pass_.free_slot(slot);
     }
   }
@@ -286,7 +286,7 @@ class Gather {
     const Node& n = *pass_.slots_[slot].node;
     uint64_t above = info_[slot].above;
     uint32_t level = info_[slot].level;
-    if (n.def->product_weights != nullptr && n.n_inputs <= 64) {
+    if (n.def->product_weights != nullptr && n.n_inputs <= 64 && !Pass::played(n)) {
       uint64_t needs = 0;
       for (int i = 0; i < n.n_inputs; ++i) {
         Node* input = n.edges()[i].node();

@@ -44,14 +44,13 @@ class ShortWay {
 
     // Where each gradient goes: to a sum that is there, or into a buffer of its own.
     a.add = 0;
-    ArrayRep* fresh[n_in];
+    ArrayRep* fresh[n_in] = {};
     uint32_t first = 0;  // the slot of the first input's node
     uint32_t wanted = 0;
     bool reusable = g->root == g && is_unique_on(heap, g);
     try {
 #pragma GCC unroll 2
       for (int i = 0; i < n_in; ++i) {
-        fresh[i] = nullptr;
         a.dx[i] = nullptr;
         Node* m = edges[i].node();
         if (m == nullptr) continue;

@@ -174,7 +174,7 @@ void account(ThreadHeap* h, int64_t bytes) {
     if (limit != 0) {
       int64_t total;
       if (fits(h, bytes, limit, &total)) return;
-      drain(h);  // others may have freed some of ours
+      settle_credits();  // others may have freed some of ours, or wait for us
       if (fits(h, bytes, limit, &total)) return;
       throw MemoryError(absl::StrCat("memory: ", bytes, " bytes more than the ", total,
                                      " in use would pass the limit of ", limit));
@@ -267,16 +267,16 @@ void deallocate_elsewhere(Block* b) {
 
 namespace {
 
-// NOTE [Credit] A thread that counts references to another's block again and again, as to a shared
-// parameter in every op, is granted kGrant of them at once and hands them out without an atomic
-// instruction. When all have come back it gives them back, so that a block does not live longer for
-// it; and at the latest when a playback, a piece of parallel_for or the thread ends.
-// The owner's plain count lies in the line that all others read: where another thread counts often,
-// it queues the block at its heap, so that the owner merges (see memory.h) and goes by credit too.
+// NOTE [Credit] A thread that often counts references to another's block, as to a shared parameter
+// in every op, is granted kGrant of them at once and hands them out without an atomic instruction.
+// When all have come back it gives them back; and what it still has, because references went to
+// other threads, when a playback, a piece of parallel_for or the thread ends.
+// The owner's plain count lies in the line that all others read. So such a block is queued at its
+// heap, for the owner to merge (see memory.h) and to go by credit too.
 struct Credit {
-  Block* block;
+  Block* block;  // compared only, where nothing is left: it may be dead
   int32_t left;
-  int32_t granted;
+  int32_t granted;  // since nothing was
   int32_t uses;
 };
 constexpr int32_t kOften = 16;
@@ -315,35 +315,29 @@ void settle_credits() {
 
 void retain_shared(Block* b) {
   Credit& c = credit_of(b);
-  if (c.block != b) {
-    if (tls_heap == nullptr) {
-      b->shared.fetch_add(kOne, std::memory_order_relaxed);
-      return;
-    }
+  if (c.block != b && tls_heap != nullptr) {
     give_back(c);
-    // What was destroyed may have taken the place.
-    if (c.block != nullptr) {
-      b->shared.fetch_add(kOne, std::memory_order_relaxed);
-      return;
-    }
-    c.block = b;
+    if (c.block == nullptr) c.block = b;  // or else what was destroyed has taken the place
+  }
+  if (c.block != b || (c.uses < kOften && ++c.uses < kOften)) {
+    b->shared.fetch_add(kOne, std::memory_order_relaxed);
+    return;
   }
   if (c.left == 0) {
+    if (c.granted == 0) share_equally(b);
     b->shared.fetch_add(kOne * kGrant, std::memory_order_relaxed);
     c.left = kGrant;
     c.granted += kGrant;
   }
   --c.left;
-  if (++c.uses == kOften) share_equally(b);
 }
 
 bool release_shared(Block* b) {
   Credit& c = credit_of(b);
-  if (c.block == b) {
-    if (++c.left != c.granted) return false;
-    return release_many(b, std::exchange(c, Credit{}).left);
-  }
-  return release_many(b, 1);
+  if (c.block != b || c.granted == 0) return release_many(b, 1);
+  if (++c.left != c.granted) return false;
+  c.granted = 0;
+  return release_many(b, std::exchange(c.left, 0));
 }
 
 namespace {

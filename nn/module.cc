@@ -162,7 +162,9 @@ void Module::copy_types(const Module& other) {
   for (size_t i = 0; i < std::min(parameters_.size(), other.parameters_.size()); ++i) {
     const DType type = other.parameters_[i].parameter.dtype();
     ebb::detail::Leaf& leaf = parameters_[i].parameter.leaf();
-    if (leaf.value().dtype() != type) leaf.set_value(cast(leaf.value(), type));
+    if (leaf.value().dtype() == type) continue;
+    leaf.catch_up();
+    leaf.set_value(cast(leaf.value(), type));
   }
   for (size_t i = 0; i < std::min(buffers_.size(), other.buffers_.size()); ++i) {
     Tensor& buffer = *buffers_[i].second;

@@ -50,7 +50,7 @@ struct TakeRow {
     Shape shape = s.in_shape(0);
     const Meta meta{row.dtype(), shape};
     shape[0] = 1;
-    sink.add(0, Gradient(meta, RowSparse{s.in_array(1), row.view_as(shape)}));
+    sink.add(0, Gradient(meta, RowSparse{lasting_ids(s.in_array(1)), row.view_as(shape)}));
   }
 };
 EBB_OP(TakeRow)

@@ -489,7 +489,10 @@ constexpr OpDef kLinearUpdating = [] {
 // Undefined where the op has to go its usual way.
 Tensor linear_updating(const Tensor& x, const Tensor& weight, const Tensor& bias, Where where) {
   auto* leaf = static_cast<detail::Leaf*>(weight.edge().node());
-  if (!leaf->owes_product() || x.dim() != 1 || is_lazy(x) || is_lazy(bias)) return {};
+  if (!leaf->owes_product() || x.dim() != 1 || is_lazy(x) || is_lazy(bias) ||
+      weight.value().rep() != leaf->value().rep()) {  // a tensor from before set_value()
+    return {};
+  }
   const Tensor* in[] = {&x, &weight, &bias};
   return detail::apply_one(kLinearUpdating, &leaf, {in, bias.defined() ? 3u : 2u}, where);
 }

@@ -445,12 +445,14 @@ void Slot::update_columns(const Array& value, const Array& ids, const Array& gra
 bool Slot::put_off(Leaf& leaf, double factor, const Gradient& g) {
   const Array& value = leaf.value();
   const auto outer = g.outer_parts();
-  if (outer.size() != 1 || outer[0].u.numel() != value.size(0) || g.dense_part().defined() ||
-      !g.row_parts().empty() || !g.col_parts().empty() ||
+  if (outer.size() != 1 || outer[0].u.numel() != value.size(0) ||
+      outer[0].u.dtype() != value.dtype() || g.dense_part().defined() || !g.row_parts().empty() ||
+      !g.col_parts().empty() ||
       static_cast<size_t>(value.numel()) * size_of(value.dtype()) < kLeastPass) {
     return false;
   }
-  product_ = {factor, contiguous(outer[0].u), contiguous(outer[0].v)};
+  // Copies, for the user may hold the vectors too: the one is often the gradient of a bias.
+  product_ = {factor, copy(outer[0].u), copy(outer[0].v)};
   leaf.lazy = this;
   leaf.set_flag(Node::kLazy);
   return true;

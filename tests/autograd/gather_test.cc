@@ -451,6 +451,20 @@ TEST(Gather, AWarmLoopAllocatesNothing) {
 }
 #endif
 
+TEST(Gather, EndsAtATargetThatWasPlayed) {
+  const Tensor w = variable(spread({kSize, kSize}, 1));
+  const Tensor v = variable(spread({kSize, kSize}, 2));
+  const Tensor h = matmul(spread({kSize}, 3), v);
+  h.sum().backward();
+  const auto gradient = [&] {
+    return grad(matmul(h, w).sum() + matmul(h * 2, w).sum(), h).to_vector<double>();
+  };
+  const auto gathered = gradient();
+  const GatherGuard off(false);
+  const auto plain = gradient();
+  for (size_t i = 0; i < plain.size(); ++i) EXPECT_NEAR(gathered[i], plain[i], 1e-12);
+}
+
 TEST(GatherThread, SharedWeightsAndSharedNodes) {
   const Weights p;
   const Tensor shared = loss_of(random_program(p, 1));

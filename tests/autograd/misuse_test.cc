@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <random>
 #include <thread>
 
 #include "ebb/autograd/array_ops.h"
@@ -227,6 +228,46 @@ TEST(Item, IsExactForIntegers) {
   const Tensor t(Array::of<int64_t>({}, {&kBig, 1}));
   EXPECT_EQ(t.item<int64_t>(), kBig);
   EXPECT_THAT(to_string(t), HasSubstr("9007199254740993"));
+}
+
+// Elementwise ops that share inputs, so that gradients are summed, shared and reused.
+Tensor tangle(const Tensor& x, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<Tensor> made = {x, tanh(x)};
+  for (int i = 0; i < 12; ++i) {
+    const Tensor a = random() % 2 != 0 ? made.back() : made[random() % made.size()];
+    const Tensor b = made[random() % made.size()];
+    const unsigned op = random() % 5;
+    made.push_back(op == 0 ? a + b : op == 1 ? a * b : op == 2 ? a - b : op == 3 ? tanh(a) : a * a);
+  }
+  return made.back() + made[made.size() / 2] + made[2];
+}
+
+TEST(MemoryRunsOut, AnywhereInAPlaybackOfElementwiseOps) {
+  const Tensor x = variable(Tensor(Array::full(kFloat32, {40}, 0.3)));
+  const Tensor ones(Array::full(kFloat32, {40}, 1));
+  int breaches = 0;
+  for (unsigned seed = 0; seed < 60; ++seed) {
+    for (int64_t extra = 0;; extra += 128) {
+      const int64_t before = memory_stats().live_bytes;
+      bool done = true;
+      {
+        const Tensor y = tangle(x, seed);
+        set_memory_limit(memory_stats().live_bytes + extra);
+        try {
+          y.backward(ones);
+        } catch (const MemoryError&) {
+          done = false;
+          ++breaches;
+        }
+        set_memory_limit(0);
+        x.zero_grad();
+      }
+      ASSERT_EQ(memory_stats().live_bytes, before) << "seed " << seed << ", " << extra << " bytes";
+      if (done) break;
+    }
+  }
+  EXPECT_GT(breaches, 100);
 }
 
 TEST(MemoryRunsOut, WhileAGradientIsFormedAndNothingCountsTwice) {

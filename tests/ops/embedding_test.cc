@@ -79,5 +79,15 @@ TEST(Embedding, ATakenRowIsACopyWithASparseGradient) {
   EXPECT_EQ(g.row_parts().size(), 2u);
 }
 
+TEST(Embedding, AGradientKeepsItsRowWhenTheIndexIsReused) {
+  const Tensor x = variable(normal({5, 3}));
+  const Array index = Array::full(kInt64, {1}, 0);
+  for (int64_t i = 0; i < 3; ++i) {
+    *index.mutable_data<int64_t>() = i;
+    take_row(x, Tensor(index)).sum().backward();
+  }
+  for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(x.grad().array().at({i, 0}), i < 3 ? 1 : 0);
+}
+
 }  // namespace
 }  // namespace ebb
