@@ -24,7 +24,7 @@ namespace bench {
 namespace {
 
 constexpr int64_t kFloats = 64;
-// The difference of two lengths leaves out whatever a tape costs once.
+// The difference of two lengths leaves out what a tape costs once.
 constexpr int64_t kShort = 1000;
 constexpr int64_t kLong = 3000;
 constexpr int kStarts = 25;
@@ -37,7 +37,8 @@ std::string beside(const std::string& program) {
 int64_t instructions(const std::string& op, int64_t ops, const std::string& kind) {
   const std::string out =
       run_to_end({"valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
-                  beside("bench_count"), op, std::to_string(kFloats), std::to_string(ops), kind});
+                  "--toggle-collect=measured", beside("bench_count"), op, std::to_string(kFloats),
+                  std::to_string(ops), kind});
   const std::string label = "Collected : ";
   const size_t at = out.find(label);
   if (at == std::string::npos) throw std::runtime_error("valgrind gave no count: " + out);
@@ -45,10 +46,8 @@ int64_t instructions(const std::string& op, int64_t ops, const std::string& kind
 }
 
 double per_op(const std::string& op, const std::string& kind) {
-  const auto extra = [&](int64_t ops) {
-    return instructions(op, ops, kind) - instructions(op, ops, "warm");
-  };
-  return static_cast<double>(extra(kLong) - extra(kShort)) / static_cast<double>(kLong - kShort);
+  return static_cast<double>(instructions(op, kLong, kind) - instructions(op, kShort, kind)) /
+         static_cast<double>(kLong - kShort);
 }
 
 // Milliseconds of processor time that a program takes from its start to its end.

@@ -434,13 +434,15 @@ HWY_NOINLINE void gemm_general(const detail::GemmArgs<T>& g) {
     if (!g.tb && k == 3) return gemm_few_terms<3>(g);
     if (!g.tb && k == 4) return gemm_few_terms<4>(g);
   }
-  if (!g.ta && g.tb && detail::of_type<T>(*detail::blas_far_turned)(g)) return;
-  if (!g.ta && !g.tb && detail::of_type<T>(*detail::blas_far)(g)) return;
+  if (!g.ta && g.n * k * sizeof(T) > detail::kGemmFarBytes) {
+    if (detail::of_type<T>(g.tb ? *detail::blas_far_turned : *detail::blas_far)(g)) return;
+  }
   if (turning_pays(g)) {
     if (void* scratch = detail::gemm_scratch()) return gemm_turned(g, static_cast<T*>(scratch));
   }
   constexpr size_t kFew = 32;
-  if (std::min(g.m, g.n) <= kFew && detail::of_type<T>(*detail::blas_skinny)(g)) return;
+  if (std::min(g.m, g.n) <= kFew && k >= kLongRows && detail::of_type<T>(*detail::blas_skinny)(g))
+    return;
   // Packing pays where what is packed is used often enough and would not stay in the L2 cache.
   constexpr size_t kPackRows = 32;
   constexpr size_t kPackCols = 256;
