@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "ebb/ops/kernels/blas_far.cc"
 #include "hwy/foreach_target.h"
 // foreach_target comes first: it includes this file once for each target.
+#include "ebb/ops/kernels/blas_pack-inl.h"
 #include "ebb/ops/kernels/simd-inl.h"
 #include "hwy/highway.h"
 
@@ -23,7 +24,7 @@ constexpr size_t kWidest = 512;   // columns of B
 constexpr size_t kMostRows = 64;  // of A
 
 template <class T>
-struct Block {
+struct FarBlock {
   size_t k;
   ptrdiff_t ldb;
   size_t ld;  // of the sums
@@ -33,11 +34,11 @@ struct Block {
 };
 
 template <class T>
-using BlockFn = void (*)(const Block<T>& g, const T* a, const T* b, T* c);
+using BlockFn = void (*)(const FarBlock<T>& g, const T* a, const T* b, T* c);
 
 // kRows rows of the sums, kVectors vectors wide; a is [k][kRows].
 template <class D, size_t kRows, size_t kVectors, bool kFetch, typename T = hn::TFromD<D>>
-HWY_INLINE void run_block(D d, const Block<T>& g, const T* a, const T* b, T* c) {
+HWY_INLINE void run_block(D d, const FarBlock<T>& g, const T* a, const T* b, T* c) {
   using V = hn::Vec<D>;
   constexpr size_t kN = kLanes<D>;
   constexpr size_t kLine = 64 / sizeof(T);
@@ -78,7 +79,7 @@ HWY_INLINE void run_block(D d, const Block<T>& g, const T* a, const T* b, T* c) 
 }
 
 template <class D, size_t kRows, size_t kVectors, typename T = hn::TFromD<D>>
-HWY_NOINLINE void block(const Block<T>& g, const T* a, const T* b, T* c) {
+HWY_NOINLINE void block(const FarBlock<T>& g, const T* a, const T* b, T* c) {
   if (g.fetch) {
     run_block<D, kRows, kVectors, true>(D(), g, a, b, c);
   } else {
@@ -111,29 +112,6 @@ constexpr Shape<T> kShapes[] = {
 #endif
 };
 
-// to [cols][height] = the transpose of from [rows][cols]; zeros where height is more than rows.
-template <class T>
-HWY_INLINE void transpose(const T* from, ptrdiff_t ld, size_t rows, size_t cols, T* to,
-                          size_t height) {
-  constexpr size_t kB = kBlockSide<T>;
-  const auto to_ld = static_cast<ptrdiff_t>(height);
-  size_t i = 0;
-  for (; i + kB <= rows; i += kB) {
-    const T* row = from + static_cast<ptrdiff_t>(i) * ld;
-    size_t j = 0;
-    for (; j + kB <= cols; j += kB) transpose_block(row + j, ld, to + j * height + i, to_ld);
-    for (; j < cols; ++j) {
-      for (size_t q = 0; q < kB; ++q) {
-        to[j * height + i + q] = row[static_cast<ptrdiff_t>(q) * ld + static_cast<ptrdiff_t>(j)];
-      }
-    }
-  }
-  for (; i < height; ++i) {
-    const T* row = from + static_cast<ptrdiff_t>(i) * ld;
-    for (size_t j = 0; j < cols; ++j) to[j * height + i] = i < rows ? row[j] : T{0};
-  }
-}
-
 template <class T>
 bool gemm_far(const detail::GemmArgs<T>& g) {
   constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
@@ -158,15 +136,15 @@ bool gemm_far(const detail::GemmArgs<T>& g) {
   if (packed_a == nullptr) return false;
   T* const sums = packed_a + kSizeA;
   T* const packed_b = sums + kSizeSums;  // the last columns
-  Block<T> block;
+  FarBlock<T> block;
   block.ld = (g.n + width - 1) / width * width;
   for (size_t p = 0; p < k; p += kDepth) {
     block.k = std::min(kDepth, k - p);
     block.add = p != 0;
     for (size_t first = 0; first < g.m; first += height) {
       const T* from = g.a + static_cast<ptrdiff_t>(first) * g.lda() + static_cast<ptrdiff_t>(p);
-      transpose(from, g.lda(), std::min(height, g.m - first), block.k, packed_a + first * block.k,
-                height);
+      pack_transposed(from, g.lda(), block.k, std::min(height, g.m - first), height,
+                      packed_a + first * block.k);
     }
     const T* const rows = g.b + p * g.n;
     for (size_t q = 0; q < g.n; q += width) {

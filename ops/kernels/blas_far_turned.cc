@@ -9,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "ebb/ops/kernels/blas_far_turned.cc"
 #include "hwy/foreach_target.h"
 // foreach_target comes first: it includes this file once for each target.
+#include "ebb/ops/kernels/blas_pack-inl.h"
 #include "ebb/ops/kernels/simd-inl.h"
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
@@ -31,7 +32,7 @@ constexpr size_t kDepth = 256;          // of k at a time: a strip of A' stays i
 constexpr size_t kMostRows = 64;        // of A
 
 template <class T>
-struct Block {
+struct FarBlock {
   size_t k;
   const T* b;
   ptrdiff_t ldb;
@@ -42,11 +43,11 @@ struct Block {
 };
 
 template <class T>
-using BlockFn = void (*)(const Block<T>& g, const T* a, T* c);
+using BlockFn = void (*)(const FarBlock<T>& g, const T* a, T* c);
 
 // A block of C', kRows by kVectors vectors, from a strip of A'.
 template <class D, size_t kRows, size_t kVectors, typename T = hn::TFromD<D>>
-HWY_NOINLINE void block(const Block<T>& g, const T* a, T* c) {
+HWY_NOINLINE void block(const FarBlock<T>& g, const T* a, T* c) {
   using V = hn::Vec<D>;
   constexpr size_t kN = kLanes<D>;
   const D d;
@@ -99,30 +100,6 @@ constexpr auto blocks(std::index_sequence<kRow...>) {
 template <class D, size_t kVectors>
 inline constexpr auto kBlocks = blocks<D, kVectors>(std::make_index_sequence<kHeight>());
 
-// to [cols][to_ld] = the transpose of from [rows][cols], zeros where to_ld is more than rows.
-template <class T>
-HWY_INLINE void transpose(const T* from, ptrdiff_t ld, size_t rows, size_t cols, T* to,
-                          size_t to_ld) {
-  constexpr size_t kB = kBlockSide<T>;
-  size_t i = 0;
-  for (; i + kB <= rows; i += kB) {
-    const T* row = from + static_cast<ptrdiff_t>(i) * ld;
-    size_t j = 0;
-    for (; j + kB <= cols; j += kB) {
-      transpose_block(row + j, ld, to + j * to_ld + i, static_cast<ptrdiff_t>(to_ld));
-    }
-    for (; j < cols; ++j) {
-      for (size_t q = 0; q < kB; ++q) {
-        to[j * to_ld + i + q] = row[static_cast<ptrdiff_t>(q) * ld + static_cast<ptrdiff_t>(j)];
-      }
-    }
-  }
-  for (; i < to_ld; ++i) {
-    const T* row = from + static_cast<ptrdiff_t>(i) * ld;
-    for (size_t j = 0; j < cols; ++j) to[j * to_ld + i] = i < rows ? row[j] : T{0};
-  }
-}
-
 // A' as strips of two vectors, then of one, each [k][width].
 template <class T>
 void pack(const detail::GemmArgs<T>& g, size_t k, size_t depth, T* to) {
@@ -130,7 +107,7 @@ void pack(const detail::GemmArgs<T>& g, size_t k, size_t depth, T* to) {
   for (size_t i = 0; i < g.m;) {
     const size_t width = g.m - i > kN ? 2 * kN : kN;
     const T* from = g.a + static_cast<ptrdiff_t>(i) * g.lda() + static_cast<ptrdiff_t>(k);
-    transpose(from, g.lda(), std::min(width, g.m - i), depth, to, width);
+    pack_transposed(from, g.lda(), depth, std::min(width, g.m - i), width, to);
     to += depth * width;
     i += width;
   }
@@ -154,7 +131,7 @@ bool gemm_far_turned(const detail::GemmArgs<T>& g) {
   }
   const D d;
   const ptrdiff_t ldb = g.ldb();
-  Block<T> block;
+  FarBlock<T> block;
   block.ldb = ldb;
   block.ld = padded;
   for (size_t j = 0; j < g.n; j += kGroup) {
@@ -179,7 +156,7 @@ bool gemm_far_turned(const detail::GemmArgs<T>& g) {
         if (i < g.m) kBlocks<D, 1>[height - 1](block, a, to + i);
       }
     }
-    transpose(turned, static_cast<ptrdiff_t>(padded), group, padded, rows, kGroup);
+    pack_transposed(turned, static_cast<ptrdiff_t>(padded), padded, group, kGroup, rows);
     for (size_t i = 0; i < g.m; ++i) {
       T* const c = g.c + static_cast<ptrdiff_t>(i) * g.block.ldc + j;
       const T* const from = rows + i * kGroup;
