@@ -281,7 +281,7 @@ struct Credit {
 };
 constexpr int32_t kOften = 16;
 constexpr int32_t kGrant = 1024;
-constinit thread_local Credit credits[16];
+constinit thread_local Credit credits[16] = {};
 
 bool release_many(Block* b, int32_t n);
 
