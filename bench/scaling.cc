@@ -421,8 +421,8 @@ void run_threads(const Settings& s, const std::vector<int>& cores, nlohmann::jso
                                          [](const Round& x) { return x.others < kQuiet; });
         if (quiet >= s.rounds) break;
       }
-      std::stable_sort(rounds.begin(), rounds.end(),
-                       [](const Round& a, const Round& b) { return a.others < b.others; });
+      std::sort(rounds.begin(), rounds.end(),
+                [](const Round& a, const Round& b) { return a.others < b.others; });
       rounds.resize(std::min(rounds.size(), static_cast<size_t>(s.rounds)));
       const auto of = [&](const auto& part) {
         std::vector<double> v;
