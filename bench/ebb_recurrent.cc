@@ -16,6 +16,17 @@ const ebb::CrossEntropyOptions kSum = {.reduction = ebb::Reduction::kSum};
 // ---- language models
 // -----------------------------------------------------------------------------
 
+template <class Lstm>
+struct LanguageNet : ebb::nn::Module {
+  explicit LanguageNet(const LanguageModel& m)
+      : embedding(*this, "embedding", m.vocabulary, m.embedding),
+        lstm(*this, "lstm", m.embedding, m.hidden),
+        out(*this, "out", m.hidden, m.vocabulary) {}
+  ebb::nn::Embedding embedding;
+  Lstm lstm;
+  ebb::nn::Linear out;
+};
+
 // Step by step, an output for each token.
 class Stepwise : public Model {
  public:
@@ -36,16 +47,7 @@ class Stepwise : public Model {
   int64_t period() const override { return static_cast<int64_t>(samples_.size()); }
 
  private:
-  struct Net : ebb::nn::Module {
-    explicit Net(const LanguageModel& m)
-        : embedding(*this, "embedding", m.vocabulary, m.embedding),
-          lstm(*this, "lstm", m.embedding, m.hidden),
-          out(*this, "out", m.hidden, m.vocabulary) {}
-    ebb::nn::Embedding embedding;
-    ebb::nn::LSTMCell lstm;
-    ebb::nn::Linear out;
-  };
-  Net net_;
+  LanguageNet<ebb::nn::LSTMCell> net_;
   ebb::optim::SGD sgd_;
   std::vector<std::vector<int64_t>> samples_;
 };
@@ -68,16 +70,7 @@ class Stacked : public Model {
   int64_t period() const override { return static_cast<int64_t>(samples_.size()); }
 
  private:
-  struct Net : ebb::nn::Module {
-    explicit Net(const LanguageModel& m)
-        : embedding(*this, "embedding", m.vocabulary, m.embedding),
-          lstm(*this, "lstm", m.embedding, m.hidden),
-          out(*this, "out", m.hidden, m.vocabulary) {}
-    ebb::nn::Embedding embedding;
-    ebb::nn::LSTM lstm;
-    ebb::nn::Linear out;
-  };
-  Net net_;
+  LanguageNet<ebb::nn::LSTM> net_;
   ebb::optim::SGD sgd_;
   std::vector<std::pair<Tensor, Tensor>> samples_;
 };
