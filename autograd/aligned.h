@@ -35,7 +35,7 @@ template <class Op, uint32_t wanted>
     }
     return uses.*field;
   } else {
-    return kOpDef<Op>.pair_uses[wanted].*field;
+    return kOpDef<Op>.first_uses[wanted].*field;
   }
 }
 

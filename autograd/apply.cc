@@ -6,6 +6,7 @@
 #include "ebb/autograd/array_ops.h"
 #include "ebb/autograd/leaf.h"
 #include "ebb/autograd/op.h"
+#include "ebb/autograd/shape_memo.h"
 
 namespace ebb {
 namespace detail {
@@ -24,206 +25,236 @@ void catch_up(const OpDef& def, const void* attrs, Inputs in) {
   }
 }
 
-// The arrays of the inputs as a span, without counting references: the tensors outlive the call.
-class BorrowedArrays {
+// A call of an op: its inputs looked at once, and what the rest needs of them kept.
+class Call {
  public:
-  explicit BorrowedArrays(Inputs in) : size_(in.size()) {
+  Call(const OpDef& def, const void* attrs, Inputs in, Where where)
+      : def_(def), attrs_(attrs), in_(in), where_(where), size_(in.size()) {
     Array* at = inline_;
-    if (size_ > kInline) at = heap_ = PoolAllocator<Array>().allocate(size_);
-    begin_ = at;
-    for (const Tensor* t : in) new (at++) Array(Array::adopt(t->value().rep()));
+    if (size_ > kInline) [[unlikely]]
+      at = many_ = PoolAllocator<Array>().allocate(size_);
+    values_ = at;
+    for (size_t i = 0; i < size_; ++i) {
+      new (at + i) Array(Array::adopt(in[i]->value().rep()));
+      const Node* n = in[i]->edge().node();
+      if (n == nullptr) continue;
+      tracked_ = true;
+      first_ |= i < OpDef::kFirst ? 1u << i : 0u;
+      seq_ = std::max(seq_, n->seq);
+      flags_ |= n->flags();
+    }
   }
-  ~BorrowedArrays() {  // the elements are not destroyed: their references are not ours
-    if (heap_ != nullptr) PoolAllocator<Array>().deallocate(heap_, size_);
+  // The elements are not destroyed: their references are those of the tensors, which outlive this.
+  ~Call() {
+    if (many_ != nullptr) PoolAllocator<Array>().deallocate(many_, size_);
   }
-  BorrowedArrays(const BorrowedArrays&) = delete;
-  BorrowedArrays& operator=(const BorrowedArrays&) = delete;
-  Span<const Array> span() const { return {begin_, size_}; }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  // The only output, not initialised (that of a view stays undefined), or what infer() throws.
+  void make_output(Array* out) {
+    alike_ = def_.elementwise && all_alike();
+    if (alike_) {
+      *out = Array::empty_like(values_[0]);
+    } else if (const auto* known = ShapeMemo::find(def_, attrs_, values()); known != nullptr) {
+      if (known->n_out != 1) throw_outputs(known->n_out);
+      if (!def_.view) *out = known->make(tls_heap, 0);
+    } else {
+      const Metas metas = infer();
+      if (metas.size() != 1) throw_outputs(metas.size());
+      if (!def_.view) *out = Array::empty(metas[0]);
+    }
+  }
+
+  // The same for any number of outputs.
+  absl::InlinedVector<Array, 4, PoolAllocator<Array>> make_outputs() {
+    absl::InlinedVector<Array, 4, PoolAllocator<Array>> out;
+    if (const auto* known = ShapeMemo::find(def_, attrs_, values()); known != nullptr) {
+      out.resize(known->n_out);
+      for (size_t j = 0; j < out.size() && !def_.view; ++j) out[j] = known->make(tls_heap, j);
+    } else {
+      const Metas metas = infer();
+      out.resize(metas.size());
+      for (size_t j = 0; j < out.size() && !def_.view; ++j) out[j] = Array::empty(metas[j]);
+    }
+    return out;
+  }
+
+  void compute(Span<Array> out) {
+    if ((flags_ & Node::kLazy) != 0) [[unlikely]]
+      catch_up(def_, attrs_, in_);
+    def_.forward(attrs_, values(), out);
+    if (tls_tape.anomaly && !tls_tape.in_rule) [[unlikely]] {
+      for (const Array& a : out) check_finite(a, def_.doc.name, "value", place());
+    }
+  }
+
+  bool records() const { return tracked_ && tls_tape.grad_enabled && def_.backward != nullptr; }
+
+  // Enters the op in the tape.
+  Node* record(Span<const Array> out) const {
+    if (size_ > UINT16_MAX) {
+      throw ValueError(
+          absl::StrCat(def_.doc.name, ": ", size_, " inputs are more than ", UINT16_MAX));
+    }
+    const GradUses uses = used();
+    // All that may run out of memory comes before the node holds anything.
+    absl::InlinedVector<Array, 2> shapes;
+    if (def_.saves_in && (uses.shapes != 0 || (def_.elementwise && !alike_))) {
+      shapes = shapes_to_save(uses, out);
+    }
+    const size_t n_saved = (def_.saves_in ? size_ : 0) + (def_.saves_out ? out.size() : 0);
+    Node* const n = new_node(n_saved, static_cast<uint16_t>(out.size()));
+
+    const ThreadHeap* const heap = n->heap;
+    Edge* edges = n->edges();
+    for (const Tensor* t : in_) {
+      if (t->edge()) retain_on(heap, t->edge().node());
+      new (edges++) Edge(Edge::adopt(t->edge()));
+    }
+    auto* saved = reinterpret_cast<Array*>(edges);
+    auto* version = reinterpret_cast<uint32_t*>(saved + n_saved);
+    const auto save = [&](const Array& a, uint64_t wanted) {
+      ArrayRep* const r = wanted != 0 ? a.rep() : nullptr;
+      if (r != nullptr) retain_on(heap, r);
+      new (saved++) Array(Array::adopt(r));
+      *version++ = r != nullptr ? a.version() : 0;
+    };
+    if (def_.saves_in) {
+      for (size_t i = 0; i < size_; ++i) {
+        save(values_[i], uses.in & bit(static_cast<int>(i)));
+        if (!shapes.empty() && shapes[i].defined()) saved[-1] = std::move(shapes[i]);
+      }
+    }
+    if (def_.saves_out) {
+      for (size_t j = 0; j < out.size(); ++j) save(out[j], uses.out & bit(static_cast<int>(j)));
+    }
+    return n;
+  }
 
  private:
   static constexpr size_t kInline = 8;
+
+  Span<const Array> values() const { return {values_, size_}; }
+  Where place() const { return tls_tape.placed ? tls_tape.where : where_; }
+
+  // Same floating type and shape everywhere: the case in which an elementwise op need not infer.
+  bool all_alike() const {
+    const Array& first = values_[0];
+    if (!first.defined() || !is_differentiable(first.dtype())) return false;
+    for (size_t i = 1; i < size_; ++i) {
+      const Array& a = values_[i];
+      if (!a.defined() || a.dtype() != first.dtype() || !a.same_shape(first)) return false;
+    }
+    return true;
+  }
+
+  Metas infer() const {
+    absl::InlinedVector<Meta, 8, PoolAllocator<Meta>> metas;
+    metas.reserve(size_);
+    for (const Array& a : values()) {
+      if (!a.defined() && !def_.absent_inputs) {
+        throw ValueError(absl::StrCat(def_.doc.name, ": input ", metas.size(), " is undefined"));
+      }
+      metas.push_back(a.defined() ? a.meta() : Meta{});
+    }
+    Metas out = def_.infer(attrs_, metas);
+    ShapeMemo::keep(def_, attrs_, values(), out);
+    return out;
+  }
+
+  [[noreturn]] void throw_outputs(size_t n) const {
+    throw Error(absl::StrCat(def_.doc.name, ": has ", n, " outputs; call it by apply_multi"));
+  }
+
+  // What the gradients that are wanted read.
+  GradUses used() const {
+    GradUses uses;
+    if (!def_.uses_by_attrs) uses = def_.first_uses[first_];
+    for (size_t i = def_.uses_by_attrs ? 0 : OpDef::kFirst; i < size_; ++i) {
+      if (in_[i]->edge()) uses |= def_.uses(attrs_, static_cast<int>(i));
+    }
+    return uses;
+  }
+
+  // Of the inputs whose shape is saved but not the value.
+  [[gnu::noinline]] absl::InlinedVector<Array, 2> shapes_to_save(const GradUses& uses,
+                                                                 Span<const Array> out) const {
+    absl::InlinedVector<Array, 2> shapes(size_);
+    for (size_t i = 0; i < size_; ++i) {
+      const Array& a = values_[i];
+      const uint64_t b = bit(static_cast<int>(i));
+      if (!a.defined() || (uses.in & b) != 0) continue;
+      if ((uses.shapes & b) != 0 || (def_.elementwise && !a.same_shape(out[0]))) {
+        shapes[i] = Array::shape_only(a);
+      }
+    }
+    return shapes;
+  }
+
+  // All of a node but its edges and what it saves.
+  Node* new_node(size_t n_saved, uint16_t n_out) const {
+    auto* n = static_cast<Node*>(allocate(node_bytes(size_, n_saved, def_.attrs_size)));
+    n->n_inputs = static_cast<uint16_t>(size_);
+    n->n_saved = static_cast<uint16_t>(n_saved);
+    if (def_.copy_attrs != nullptr) {
+      try {
+        def_.copy_attrs(n->attrs(), attrs_);
+      } catch (...) {
+        deallocate(n);
+        throw;
+      }
+    } else if (def_.attrs_size != 0) {
+      std::memcpy(n->attrs(), attrs_, def_.attrs_size);
+    }
+    n->kind = BlockKind::kNode;
+    n->tag0 = 0;
+    n->tag3 = n_out;
+    n->def = &def_;
+    n->where = place();
+    n->extras = nullptr;
+    n->slot = 0;
+    ThreadHeap* const heap = n->heap;
+    n->seq = heap->clock = std::max(heap->clock, seq_) + 1;
+    return n;
+  }
+
+  const OpDef& def_;
+  const void* const attrs_;
+  const Inputs in_;
+  const Where where_;
+  const size_t size_;
+  const Array* values_;
+  Array* many_ = nullptr;
   union {
     Array inline_[kInline];
   };
-  Array* heap_ = nullptr;
-  const Array* begin_;
-  size_t size_;
+  uint64_t seq_ = 0;      // the largest of the inputs' nodes
+  uint32_t first_ = 0;    // which of the first inputs require a gradient, as bits
+  uint8_t flags_ = 0;     // of all the inputs' nodes
+  bool tracked_ = false;  // some input requires a gradient
+  bool alike_ = false;    // it is elementwise and no input is broadcast
 };
-
-// Same floating type and shape everywhere: the case in which an elementwise op need not infer.
-bool all_alike(Inputs in) {
-  const Array& first = in[0]->value();
-  if (!first.defined() || !is_differentiable(first.dtype())) return false;
-  for (size_t i = 1; i < in.size(); ++i) {
-    const Array& a = in[i]->value();
-    if (!a.defined() || a.dtype() != first.dtype() || !a.same_shape(first)) return false;
-  }
-  return true;
-}
-
-Metas infer(const OpDef& def, const void* attrs, Inputs in) {
-  absl::InlinedVector<Meta, 8, PoolAllocator<Meta>> metas;
-  metas.reserve(in.size());
-  for (const Tensor* t : in) {
-    if (!t->defined() && !def.absent_inputs) {
-      throw ValueError(absl::StrCat(def.doc.name, ": input ", metas.size(), " is undefined"));
-    }
-    metas.push_back(t->defined() ? t->value().meta() : Meta{});
-  }
-  return def.infer(attrs, metas);
-}
-
-// What recording has to know of the inputs.
-struct Tracked {
-  bool any = false;    // one of them requires a gradient
-  uint32_t first = 0;  // which of inputs 0 and 1 do, as bits
-  uint64_t seq = 0;    // the largest of their nodes'
-};
-
-Tracked look_at_edges(const OpDef& def, const void* attrs, Inputs in) {
-  Tracked t;
-  for (size_t i = 0; i < in.size(); ++i) {
-    const Node* n = in[i]->edge().node();
-    if (n == nullptr) continue;
-    t.any = true;
-    t.first |= i < 2 ? 1u << i : 0u;
-    t.seq = std::max(t.seq, n->seq);
-    if ((n->flags() & Node::kLazy) != 0) [[unlikely]]
-      catch_up(def, attrs, in);
-  }
-  return t;
-}
-
-// Of the inputs whose shape is saved but not the value.
-[[gnu::noinline]] absl::InlinedVector<Array, 2> shapes_to_save(const OpDef& def,
-                                                               const GradUses& uses, Inputs in,
-                                                               Span<const Array> out) {
-  absl::InlinedVector<Array, 2> shapes(in.size());
-  for (size_t i = 0; i < in.size(); ++i) {
-    const Array& a = in[i]->value();
-    const uint64_t b = bit(static_cast<int>(i));
-    if (!a.defined() || (uses.in & b) != 0) continue;
-    if ((uses.shapes & b) != 0 || (def.elementwise && !a.same_shape(out[0]))) {
-      shapes[i] = Array::shape_only(a);
-    }
-  }
-  return shapes;
-}
-
-// Enters the op in the tape. `alike`: it is elementwise and no input was broadcast.
-Node* record(const OpDef& def, const void* attrs, Inputs in, Span<const Array> out,
-             const Tracked& tracked, bool alike, Where where) {
-  const size_t n_in = in.size();
-  if (n_in > UINT16_MAX) {
-    throw ValueError(absl::StrCat(def.doc.name, ": ", n_in, " inputs are more than ", UINT16_MAX));
-  }
-  GradUses uses = def.pair_uses[tracked.first];
-  if (def.uses_by_attrs) uses = {};
-  for (size_t i = def.uses_by_attrs ? 0 : 2; i < n_in; ++i) {
-    if (in[i]->edge()) uses |= def.uses(attrs, static_cast<int>(i));
-  }
-  // All that may run out of memory comes before the node holds anything.
-  absl::InlinedVector<Array, 2> shapes;
-  if (def.saves_in && (uses.shapes != 0 || (def.elementwise && !alike))) {
-    shapes = shapes_to_save(def, uses, in, out);
-  }
-  const size_t n_saved = (def.saves_in ? n_in : 0) + (def.saves_out ? out.size() : 0);
-  auto* n = static_cast<Node*>(allocate(node_bytes(n_in, n_saved, def.attrs_size)));
-  n->n_inputs = static_cast<uint16_t>(n_in);
-  n->n_saved = static_cast<uint16_t>(n_saved);
-  if (def.copy_attrs != nullptr) {
-    try {
-      def.copy_attrs(n->attrs(), attrs);
-    } catch (...) {
-      deallocate(n);
-      throw;
-    }
-  } else if (def.attrs_size != 0) {
-    std::memcpy(n->attrs(), attrs, def.attrs_size);
-  }
-  n->kind = BlockKind::kNode;
-  n->tag0 = 0;
-  n->tag3 = static_cast<uint16_t>(out.size());
-  n->def = &def;
-  n->where = tls_tape.placed ? tls_tape.where : where;
-  n->extras = nullptr;
-  n->slot = 0;
-  n->seq = tls_heap->clock = std::max(tls_heap->clock, tracked.seq) + 1;
-
-  const ThreadHeap* heap = n->heap;
-  Edge* edges = n->edges();
-  for (const Tensor* t : in) {
-    if (t->edge()) retain_on(heap, t->edge().node());
-    new (edges++) Edge(Edge::adopt(t->edge()));
-  }
-  auto* saved = reinterpret_cast<Array*>(edges);
-  auto* version = reinterpret_cast<uint32_t*>(saved + n_saved);
-  const auto save = [&](const Array& a, bool wanted) {
-    if (wanted) retain_on(heap, a.rep());
-    new (saved++) Array(Array::adopt(wanted ? a.rep() : nullptr));
-    *version++ = wanted ? a.version() : 0;
-  };
-  if (def.saves_in) {
-    for (size_t i = 0; i < n_in; ++i) {
-      const Array& a = in[i]->value();
-      save(a, (uses.in & bit(static_cast<int>(i))) != 0 && a.defined());
-      if (!shapes.empty() && shapes[i].defined()) saved[-1] = std::move(shapes[i]);
-    }
-  }
-  if (def.saves_out) {
-    for (size_t j = 0; j < out.size(); ++j) {
-      save(out[j], (uses.out & bit(static_cast<int>(j))) != 0);
-    }
-  }
-  return n;
-}
-
-bool records(const OpDef& def, const Tracked& tracked) {
-  return tracked.any && tls_tape.grad_enabled && def.backward != nullptr;
-}
-
-void compute(const OpDef& def, const void* attrs, Inputs in, Span<Array> out, Where where) {
-  const BorrowedArrays arrays(in);
-  def.forward(attrs, arrays.span(), out);
-  if (tls_tape.anomaly && !tls_tape.in_rule) [[unlikely]] {
-    const Where place = tls_tape.placed ? tls_tape.where : where;
-    for (const Array& a : out) check_finite(a, def.doc.name, "value", place);
-  }
-}
 
 }  // namespace
 
 Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
+  Call call(def, attrs, in, where);
   Array out;
-  const bool alike = def.elementwise && all_alike(in);
-  if (alike) [[likely]] {
-    out = Array::empty_like(in[0]->value());
-  } else {
-    const Metas metas = infer(def, attrs, in);
-    if (metas.size() != 1) {
-      throw Error(
-          absl::StrCat(def.doc.name, ": has ", metas.size(), " outputs; call it by apply_multi"));
-    }
-    if (!def.view) out = Array::empty(metas[0]);
-  }
-  const Tracked tracked = look_at_edges(def, attrs, in);
-  compute(def, attrs, in, {&out, 1}, where);
-  if (!records(def, tracked) || !is_differentiable(out.dtype())) return Tensor(std::move(out));
-  Node* n = record(def, attrs, in, {&out, 1}, tracked, alike, where);
+  call.make_output(&out);
+  call.compute({&out, 1});
+  if (!call.records() || !is_differentiable(out.dtype())) return Tensor(std::move(out));
+  Node* n = call.record({&out, 1});
   return Tensor(std::move(out), Edge::adopt(n, 0));
 }
 
 void apply_all(const OpDef& def, const void* attrs, Inputs in, Outputs* result, Where where) {
-  const Metas metas = infer(def, attrs, in);
-  absl::InlinedVector<Array, 4, PoolAllocator<Array>> out(metas.size());
-  if (!def.view) {
-    for (size_t j = 0; j < metas.size(); ++j) out[j] = Array::empty(metas[j]);
-  }
-  const Tracked tracked_inputs = look_at_edges(def, attrs, in);
-  compute(def, attrs, in, absl::MakeSpan(out), where);
-  const bool recording = records(def, tracked_inputs);
+  Call call(def, attrs, in, where);
+  auto out = call.make_outputs();
+  call.compute(absl::MakeSpan(out));
+  const bool recording = call.records();
   Edge edge;
-  if (recording) edge = Edge::adopt(record(def, attrs, in, out, tracked_inputs, false, where), 0);
+  if (recording) edge = Edge::adopt(call.record(out), 0);
   for (size_t j = 0; j < out.size(); ++j) {
     const bool tracked = recording && is_differentiable(out[j].dtype());
     result->push_back(tracked

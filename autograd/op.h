@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <new>
 #include <string>
 #include <type_traits>
@@ -23,7 +24,9 @@
 //   Tensor swish(const Tensor& x, const Tensor& b) { return apply<Swish>(x, b); }
 //
 // clang-format on
-//  infer     shapes and types of the outputs, or an exception; called before anything is allocated
+//  infer     shapes and types of the outputs, or an exception; called before anything is allocated.
+//            What it says depends on its arguments alone, and is remembered: it is not asked each
+//            time
 //  forward   fills the outputs, which are contiguous and not initialised
 //  backward  gradients of the inputs, as tensors: the rule, differentiable again. An op without it
 //            passes no gradient.
@@ -119,8 +122,10 @@ struct OpDef {
   Grads (*backward)(const Saved&, const OutGrads&);                     // may be null
   void (*backward_values)(const Saved&, const ArrayGrads&, GradSink&);  // may be null
   GradUses (*uses)(const void* attrs, int input);
-  GradUses pair_uses[4];  // of inputs 0 and 1 together, by the bits of those that want a gradient
-  bool uses_by_attrs;     // then pair_uses does not hold
+  static constexpr size_t kFirst = 3;
+  // Of the first inputs together, by the bits of those that want a gradient.
+  GradUses first_uses[1 << kFirst];
+  bool uses_by_attrs;  // then first_uses does not hold
   void (*backward_aligned)(const void* attrs, const AlignedGrads& grads);  // may be null
   Cost (*cost)(const void* attrs, Span<const Meta> in, Span<const Meta> out);
   std::string (*describe)(const void* attrs);      // may be null
@@ -236,8 +241,8 @@ constexpr OpDef make_op_def() {
     const GradUses u = detail::uses_of<Op>(i);
     d.saves_in |= u.in != 0 || u.shapes != 0 || d.elementwise;
     d.saves_out |= u.out != 0;
-    for (int wanted = 0; wanted < 4 && i < 2; ++wanted) {
-      if ((wanted >> i & 1) != 0) d.pair_uses[wanted] |= u;
+    for (size_t wanted = 0; wanted < std::size(d.first_uses) && i < int{OpDef::kFirst}; ++wanted) {
+      if ((wanted >> i & 1) != 0) d.first_uses[wanted] |= u;
     }
   }
   return d;

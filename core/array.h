@@ -55,35 +55,51 @@ constexpr size_t data_offset(int rank) {
   return (header_bytes(rank) + kGranule - 1) / kGranule * kGranule;
 }
 
+/// The tags of an array in row-major order.
+inline uint32_t row_major_tags(DType dtype, int rank) {
+  const uint8_t bytes[] = {static_cast<uint8_t>(BlockKind::kArray), static_cast<uint8_t>(dtype),
+                           static_cast<uint8_t>(rank), 1};
+  uint32_t word;
+  std::memcpy(&word, bytes, sizeof(word));
+  return word;
+}
+
+/// Fills the header of a root that lies `at` bytes before its elements, which are in row-major
+/// order. `tags` are those of any such array, `sizes` its sizes and then its strides.
+[[gnu::always_inline]] inline ArrayRep* make_root(Block* block, std::ptrdiff_t at, uint32_t tags,
+                                                  int64_t numel, const int64_t* sizes) {
+  auto* const r = static_cast<ArrayRep*>(block);
+  std::memcpy(&r->kind, &tags, sizeof(tags));
+  r->data = reinterpret_cast<std::byte*>(r) + at;
+  r->root = r;
+  r->numel = numel;
+  r->version.store(0, std::memory_order_relaxed);
+  const int rank = r->rank();
+  if (rank == 1) [[likely]] {
+    std::memcpy(r->dims(), sizes, 2 * sizeof(int64_t));
+  } else {
+    for (int i = 0; i < 2 * rank; ++i) r->dims()[i] = sizes[i];
+  }
+  return r;
+}
+
 /// A new root of the type, sizes and strides of `from`, which is contiguous and has elements. `h`
 /// is the heap of the calling thread.
 [[gnu::always_inline]] inline ArrayRep* new_like_on(ThreadHeap* h, const ArrayRep* from) {
-  const int rank = from->rank();
-  ArrayRep* r;
+  Block* block;
   std::ptrdiff_t at;
 #ifndef EBB_NO_POOL
   if (from->root == from) [[likely]] {
     at = from->data - reinterpret_cast<const std::byte*>(from);
-    r = static_cast<ArrayRep*>(allocate_class(h, from->size_class));
+    block = allocate_class(h, from->size_class);
   } else
 #endif
   {
-    at = static_cast<std::ptrdiff_t>(data_offset(rank));
-    r = static_cast<ArrayRep*>(allocate_on(
-        h, data_offset(rank) + static_cast<size_t>(from->numel) * size_of(from->dtype())));
+    const size_t header = data_offset(from->rank());
+    at = static_cast<std::ptrdiff_t>(header);
+    block = allocate_on(h, header + static_cast<size_t>(from->numel) * size_of(from->dtype()));
   }
-  const uint32_t tags = from->tags();
-  std::memcpy(&r->kind, &tags, sizeof(tags));
-  r->data = reinterpret_cast<std::byte*>(r) + at;
-  r->root = r;
-  r->numel = from->numel;
-  r->version.store(0, std::memory_order_relaxed);
-  if (rank == 1) [[likely]] {
-    std::memcpy(r->dims(), from->dims(), 2 * sizeof(int64_t));
-  } else {
-    for (int i = 0; i < 2 * rank; ++i) r->dims()[i] = from->dims()[i];
-  }
-  return r;
+  return make_root(block, at, from->tags(), from->numel, from->dims());
 }
 inline ArrayRep* new_like(const ArrayRep* from) { return new_like_on(tls_heap, from); }
 
