@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "ebb/autograd/array_ops.h"
@@ -99,9 +100,9 @@ class Call {
     }
     const GradUses uses = used();
     // All that may run out of memory comes before the node holds anything.
-    absl::InlinedVector<Array, 2> shapes;
+    std::optional<Shapes> shapes;
     if (def_.saves_in && (uses.shapes != 0 || (def_.elementwise && !alike_))) {
-      shapes = shapes_to_save(uses, out);
+      shapes.emplace(shapes_to_save(uses, out));
     }
     const size_t n_saved = (def_.saves_in ? size_ : 0) + (def_.saves_out ? out.size() : 0);
     Node* const n = new_node(n_saved, static_cast<uint16_t>(out.size()));
@@ -123,7 +124,7 @@ class Call {
     if (def_.saves_in) {
       for (size_t i = 0; i < size_; ++i) {
         save(values_[i], uses.in & bit(static_cast<int>(i)));
-        if (!shapes.empty() && shapes[i].defined()) saved[-1] = std::move(shapes[i]);
+        if (shapes.has_value() && (*shapes)[i].defined()) saved[-1] = std::move((*shapes)[i]);
       }
     }
     if (def_.saves_out) {
@@ -134,6 +135,7 @@ class Call {
 
  private:
   static constexpr size_t kInline = 8;
+  using Shapes = absl::InlinedVector<Array, 4, PoolAllocator<Array>>;
 
   Span<const Array> values() const { return {values_, size_}; }
   Where place() const { return tls_tape.placed ? tls_tape.where : where_; }
@@ -178,9 +180,8 @@ class Call {
   }
 
   // Of the inputs whose shape is saved but not the value.
-  [[gnu::noinline]] absl::InlinedVector<Array, 2> shapes_to_save(const GradUses& uses,
-                                                                 Span<const Array> out) const {
-    absl::InlinedVector<Array, 2> shapes(size_);
+  Shapes shapes_to_save(const GradUses& uses, Span<const Array> out) const {
+    Shapes shapes(size_);
     for (size_t i = 0; i < size_; ++i) {
       const Array& a = values_[i];
       const uint64_t b = bit(static_cast<int>(i));

@@ -167,7 +167,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     if (n.def->saves_in && n.saved()[input].defined() && !alike(gradient, n.saved()[input])) {
       throw_shape(n, input, meta_of(gradient), n.saved()[input].meta());
     }
-    if (targeted_ && !needed(e.node())) return;
+    if ((needs_[input >> 6] >> (input & 63) & 1) == 0) return;
     if (anomaly_) [[unlikely]]
       check(gradient);
     accumulate(e, std::move(gradient));
@@ -285,14 +285,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     Node* n = e.node();
     const uint32_t at = find_or_add(n);
     Slot& s = slots_[at];
-    if (!s.is.queued) {
-      s.is.queued = true;
-      if (n->is_leaf()) {
-        leaves_.push_back(at);
-      } else if (!gathers() || !gather_->hold(at)) {
-        enqueue(n->seq, at);
-      }
-    }
+    if (!s.is.queued) start(*n, at);
     G* to = &s.grad;
     if (e.output() != 0) {
       if (s.others.empty()) s.others.resize(static_cast<size_t>(n->n_outputs() - 1));
@@ -312,6 +305,16 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       *to = apply_one(*ops::registered::Add, &kNoAttrs, in, tls_tape.where);
     } else {
       to->add(std::move(gradient));
+    }
+  }
+
+  // Puts a node, whose slot that is, where it will be played: its first gradient is there.
+  void start(const Node& n, uint32_t at) {
+    slots_[at].is.queued = true;
+    if (n.is_leaf()) {
+      leaves_.push_back(at);
+    } else if (!gathers() || !gather_->hold(at)) {
+      enqueue(n.seq, at);
     }
   }
 
@@ -380,9 +383,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
       finish_gradients(n, at, at_target);
       require_unplayed(at);  // a hook may have played it
     }
-    if (!targeted_ || (!slots_[at].is.stop && leads_on(n))) {
-      require_versions(n);
-      play_rule_of(n, at);
+    if (!slots_[at].is.stop && play_rule_of(n, at)) {
       if (gathers()) gather_->settle(n);
       // What nobody else holds goes as a whole with its slot.
       if (!retain_ && !is_unique(&n)) clear(n);
@@ -400,18 +401,23 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     brief_ = brief_ && !gathers();
   }
 
-  void play_rule_of(Node& n, uint32_t at) {
+  // False where the node leads to nothing that is needed.
+  bool play_rule_of(Node& n, uint32_t at) {
     const size_t words = (n.n_inputs + 63u) / 64;
     uint64_t inline_needs[1] = {0};
     PoolVector<uint64_t> many(words > 1 ? words : 0);
     uint64_t* needs = words > 1 ? many.data() : inline_needs;
+    bool leads_on = !targeted_;
     for (int i = 0; i < n.n_inputs; ++i) {
       Node* input = n.edges()[i].node();
-      if (input != nullptr && (!targeted_ || needed(input))) {
-        needs[i >> 6] |= uint64_t{1} << (i & 63);
-      }
+      if (input == nullptr || (targeted_ && !needed(input))) continue;
+      needs[i >> 6] |= uint64_t{1} << (i & 63);
+      leads_on = true;
     }
-    Node* before = std::exchange(current_, &n);
+    if (!leads_on) return false;
+    require_versions(n);
+    Node* const node_before = std::exchange(current_, &n);
+    const uint64_t* const needs_before = std::exchange(needs_, needs);
     const Saved saved(n, needs, kGraph);
     if constexpr (kGraph) {
       tls_tape.where = n.where;
@@ -419,7 +425,9 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     } else {
       play_values(n, saved, at);
     }
-    current_ = before;
+    current_ = node_before;
+    needs_ = needs_before;
+    return true;
   }
 
   void play_values(Node& n, const Saved& saved, uint32_t at) {
@@ -519,14 +527,6 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     }
   }
 
-  bool leads_on(const Node& n) const {
-    for (int i = 0; i < n.n_inputs; ++i) {
-      Node* input = n.edges()[i].node();
-      if (input != nullptr && needed(input)) return true;
-    }
-    return false;
-  }
-
   template <class F>
   void finish_leaf(uint32_t at, F&& at_target) {
     auto& leaf = static_cast<Leaf&>(*slots_[at].node);
@@ -568,10 +568,9 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   }
 
   static void require_shape(const Leaf& leaf, const G& g) {
-    const Meta got = meta_of(g);
-    if (got == leaf.value().meta()) return;
+    if (alike(g, leaf.value())) return;
     throw GradError(absl::StrCat("backward: the gradient of leaf ", leaf.name, " ",
-                                 leaf.value().meta().str(), " came out as ", got.str(),
+                                 leaf.value().meta().str(), " came out as ", meta_of(g).str(),
                                  ": a backward rule gave it the wrong shape or type"));
   }
 
@@ -614,7 +613,8 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
   bool has_next_ = false;
   uint32_t order_ = 0;
   Ready next_{};
-  Node* current_ = nullptr;
+  Node* current_ = nullptr;          // whose rule runs
+  const uint64_t* needs_ = nullptr;  // which of its inputs, as bits, get their gradients
   PoolVector<Slot> slots_;
   uint32_t n_slots_ = 0;  // slots_.size()
   PoolVector<uint32_t> free_;

@@ -90,11 +90,16 @@ class ShortWay {
     }
 
     Node* const next = edges[0].node();
-    if (fresh[0] == g && (n_in == 1 || fresh[n_in - 1] == nullptr) && next->heap == heap &&
-        !next->is_leaf() && edges[0].output() == 0 && first == Pass::kNone) [[likely]] {
+    const bool alone =
+        fresh[0] == g && (n_in == 1 || fresh[n_in - 1] == nullptr) && edges[0].output() == 0;
+    if (alone && first == Pass::kNone && next->heap == heap && !next->is_leaf()) [[likely]] {
       pass_.enqueue(next->seq, at);  // which may run out of memory, and so comes first
       pass_.slots_[at].node = edges[0].release();
       next->slot = at;
+    } else if (alone && first != Pass::kNone && !pass_.slots_[first].is.queued) {
+      pass_.start(*next, first);
+      pass_.slots_[first].grad = std::move(pass_.slots_[at].grad);
+      give_up(at);
     } else {
       deliver(n, at, fresh, n_in);
     }
@@ -111,6 +116,11 @@ class ShortWay {
     for (int i = 0; i < n_in; ++i) {
       if (dx[i].defined()) pass_.accumulate(n.edges()[i], Gradient(std::move(dx[i])));
     }
+    give_up(at);
+  }
+
+  // The slot of a node that is dismantled.
+  void give_up(uint32_t at) {
     pass_.free_.push_back(at);
     pass_.slots_[at].is = {};
     pass_.slots_[at].node = nullptr;

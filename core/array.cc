@@ -18,6 +18,8 @@ using detail::header_bytes;
 
 namespace {
 
+constexpr int64_t kMostBytes = int64_t{1} << 40;  // above, sizes are looked at closely
+
 ArrayRep* new_rep(size_t bytes, DType dtype, int rank) {
   auto* r = static_cast<ArrayRep*>(detail::allocate(bytes));
   r->kind = BlockKind::kArray;
@@ -82,20 +84,22 @@ double element(const ArrayRep* r, int64_t offset) {
 std::string Meta::str() const { return absl::StrCat(name_of(dtype), shape.str()); }
 
 Array Array::empty(DType dtype, const Shape& shape) {
-  const int64_t n = checked_numel(shape, size_of(dtype));
   const int rank = shape.rank();
-  const size_t at = data_offset(rank);
-  ArrayRep* r = new_rep(at + static_cast<size_t>(n) * size_of(dtype), dtype, rank);
-  r->data = reinterpret_cast<std::byte*>(r) + at;
-  r->numel = n;
-  int64_t* const dims = r->dims();
-  int64_t stride = 1;
+  const size_t item = size_of(dtype);
+  int64_t sizes[2 * kMaxRank];
+  int64_t numel = 1;
+  bool fits = true;
   for (int i = rank - 1; i >= 0; --i) {
-    dims[i] = shape[i];
-    dims[rank + i] = stride;
-    stride *= shape[i];
+    sizes[i] = shape[i];
+    sizes[rank + i] = numel;
+    fits = fits && shape[i] >= 0 && !__builtin_mul_overflow(numel, shape[i], &numel);
   }
-  return adopt(r);
+  if (!fits || numel > kMostBytes / static_cast<int64_t>(item)) [[unlikely]]
+    numel = checked_numel(shape, item);
+  const size_t at = data_offset(rank);
+  detail::Block* const block = detail::allocate(at + static_cast<size_t>(numel) * item);
+  return adopt(detail::make_root(block, static_cast<std::ptrdiff_t>(at),
+                                 detail::row_major_tags(dtype, rank), numel, sizes));
 }
 
 Array Array::empty_like(const Array& o) {

@@ -282,6 +282,7 @@ struct Credit {
 constexpr int32_t kOften = 16;
 constexpr int32_t kGrant = 1024;
 constinit thread_local Credit credits[16] = {};
+constinit thread_local bool has_credits = false;  // perhaps
 
 bool release_many(Block* b, int32_t n);
 
@@ -308,7 +309,9 @@ inline Credit& credit_of(const Block* b) {
 }  // namespace
 
 void settle_credits() {
-  for (Credit& c : credits) give_back(c);
+  if (std::exchange(has_credits, false)) {
+    for (Credit& c : credits) give_back(c);
+  }
   ThreadHeap* h = tls_heap;
   if (h != nullptr && h->queue.load(std::memory_order_relaxed) != nullptr) drain(h);
 }
@@ -317,6 +320,7 @@ void retain_shared(Block* b) {
   Credit& c = credit_of(b);
   if (c.block != b && tls_heap != nullptr) {
     give_back(c);
+    has_credits = true;
     if (c.block == nullptr) c.block = b;  // or else what was destroyed has taken the place
   }
   if (c.block != b || (c.uses < kOften && ++c.uses < kOften)) {

@@ -58,6 +58,11 @@ int64_t batch_size(const Array& a) {
 }  // namespace
 
 void run_mv(bool ta, const Array& a, const Array& x, const Array& y, double beta) {
+  if (a.is_contiguous() && x.is_contiguous() && a.dtype() == kFloat32) [[likely]] {
+    kernels::gemv(ta, a.size(0), a.size(1), 1.0f, a.data<float>(), a.size(1), x.data<float>(),
+                  static_cast<float>(beta), y.mutable_data<float>());
+    return;
+  }
   const Matrices m(a, ta);
   const Array v = contiguous(x);
   visit_differentiable(a.dtype(), [&](auto t) {
@@ -117,21 +122,36 @@ void run_matmul(const Array& a, const Array& b, const Array& c) {
   });
 }
 
+namespace {
+
+// Rows of few elements, done before a kernel would be called: y[i] = u[i] v for v of N elements.
+template <int N, class T>
+void short_rows(const T* u, ptrdiff_t stride, int64_t m, const T* v, T* y) {
+  T row[N];
+  std::copy_n(v, N, row);
+  for (int64_t i = 0; i < m; ++i, u += stride, y += N) {
+    for (int j = 0; j < N; ++j) y[j] = *u * row[j];
+  }
+}
+
+}  // namespace
+
 void run_outer(const Array& u, const Array& v, const Array& y) {
   const Array row = contiguous(v);
   visit_differentiable(u.dtype(), [&](auto t) {
     using T = decltype(t);
+    const int64_t m = u.size(0);
     const int64_t n = v.size(0);
     const T* pu = u.data<T>();
+    const T* pv = row.data<T>();
     T* to = y.mutable_data<T>();
-    constexpr int64_t kShort = 8;  // a row that is done before a kernel would be called
-    for (int64_t i = 0; i < u.size(0); ++i, to += n) {
-      if (n < kShort) {
-        const T factor = pu[i * u.stride(0)];
-        for (int64_t j = 0; j < n; ++j) to[j] = factor * row.data<T>()[j];
-        continue;
-      }
-      kernels::scale(pu[i * u.stride(0)], row.data<T>(), to, static_cast<size_t>(n));
+    const ptrdiff_t stride = u.stride(0);
+    if (n == 1 && stride == 1) return kernels::scale(*pv, pu, to, static_cast<size_t>(m));
+    if (n == 2) return short_rows<2>(pu, stride, m, pv, to);
+    if (n == 3) return short_rows<3>(pu, stride, m, pv, to);
+    if (n == 4) return short_rows<4>(pu, stride, m, pv, to);
+    for (int64_t i = 0; i < m; ++i, to += n) {
+      kernels::scale(pu[i * stride], pv, to, static_cast<size_t>(n));
     }
   });
 }
