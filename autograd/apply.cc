@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ebb/autograd/array_ops.h"
@@ -26,28 +27,32 @@ void catch_up(const OpDef& def, const void* attrs, Inputs in) {
   }
 }
 
-// A call of an op: its inputs looked at once, and what the rest needs of them kept.
+// A call of an op: its inputs looked at once, and what the rest needs of them kept. N is how many
+// they are, or kAny.
+constexpr size_t kAny = 0;
+
+template <size_t N>
 class Call {
  public:
-  Call(const OpDef& def, const void* attrs, Inputs in, Where where)
-      : def_(def), attrs_(attrs), in_(in), where_(where), size_(in.size()) {
+  [[gnu::always_inline]] Call(const OpDef& def, const void* attrs, Inputs in, Where where)
+      : def_(def), attrs_(attrs), in_(in.data()), where_(where), count_(in.size()) {
     Array* at = inline_;
-    if (size_ > kInline) [[unlikely]]
-      at = many_ = PoolAllocator<Array>().allocate(size_);
+    if (N == kAny && count_ > kInline) [[unlikely]]
+      at = many_ = PoolAllocator<Array>().allocate(count_);
     values_ = at;
-    for (size_t i = 0; i < size_; ++i) {
+    for_inputs([&](size_t i) {
       new (at + i) Array(Array::adopt(in[i]->value().rep()));
       const Node* n = in[i]->edge().node();
-      if (n == nullptr) continue;
+      if (n == nullptr) return;
       tracked_ = true;
       first_ |= i < OpDef::kFirst ? 1u << i : 0u;
       seq_ = std::max(seq_, n->seq);
       flags_ |= n->flags();
-    }
+    });
   }
   // The elements are not destroyed: their references are those of the tensors, which outlive this.
   ~Call() {
-    if (many_ != nullptr) PoolAllocator<Array>().deallocate(many_, size_);
+    if (N == kAny && many_ != nullptr) PoolAllocator<Array>().deallocate(many_, count_);
   }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
@@ -83,7 +88,7 @@ class Call {
 
   void compute(Span<Array> out) {
     if ((flags_ & Node::kLazy) != 0) [[unlikely]]
-      catch_up(def_, attrs_, in_);
+      catch_up(def_, attrs_, {in_, size()});
     def_.forward(attrs_, values(), out);
     if (tls_tape.anomaly && !tls_tape.in_rule) [[unlikely]] {
       for (const Array& a : out) check_finite(a, def_.doc.name, "value", place());
@@ -94,9 +99,9 @@ class Call {
 
   // Enters the op in the tape.
   Node* record(Span<const Array> out) const {
-    if (size_ > UINT16_MAX) {
+    if (size() > UINT16_MAX) {
       throw ValueError(
-          absl::StrCat(def_.doc.name, ": ", size_, " inputs are more than ", UINT16_MAX));
+          absl::StrCat(def_.doc.name, ": ", size(), " inputs are more than ", UINT16_MAX));
     }
     const GradUses uses = used();
     // All that may run out of memory comes before the node holds anything.
@@ -104,16 +109,17 @@ class Call {
     if (def_.saves_in && (uses.shapes != 0 || (def_.elementwise && !alike_))) {
       shapes.emplace(shapes_to_save(uses, out));
     }
-    const size_t n_saved = (def_.saves_in ? size_ : 0) + (def_.saves_out ? out.size() : 0);
+    const size_t n_saved = (def_.saves_in ? size() : 0) + (def_.saves_out ? out.size() : 0);
     Node* const n = new_node(n_saved, static_cast<uint16_t>(out.size()));
 
     const ThreadHeap* const heap = n->heap;
-    Edge* edges = n->edges();
-    for (const Tensor* t : in_) {
-      if (t->edge()) retain_on(heap, t->edge().node());
-      new (edges++) Edge(Edge::adopt(t->edge()));
-    }
-    auto* saved = reinterpret_cast<Array*>(edges);
+    Edge* const edges = n->edges();
+    for_inputs([&](size_t i) {
+      const Edge& e = in_[i]->edge();
+      if (e) retain_on(heap, e.node());
+      new (edges + i) Edge(Edge::adopt(e));
+    });
+    auto* saved = reinterpret_cast<Array*>(edges + size());
     auto* version = reinterpret_cast<uint32_t*>(saved + n_saved);
     const auto save = [&](const Array& a, uint64_t wanted) {
       ArrayRep* const r = wanted != 0 ? a.rep() : nullptr;
@@ -122,9 +128,9 @@ class Call {
       *version++ = r != nullptr ? a.version() : 0;
     };
     if (def_.saves_in) {
-      for (size_t i = 0; i < size_; ++i) {
-        save(values_[i], uses.in & bit(static_cast<int>(i)));
-        if (shapes.has_value() && (*shapes)[i].defined()) saved[-1] = std::move((*shapes)[i]);
+      for_inputs([&](size_t i) { save(values_[i], uses.in & bit(static_cast<int>(i))); });
+      for (size_t i = 0; shapes.has_value() && i < size(); ++i) {
+        if ((*shapes)[i].defined()) n->saved()[i] = std::move((*shapes)[i]);
       }
     }
     if (def_.saves_out) {
@@ -137,14 +143,26 @@ class Call {
   static constexpr size_t kInline = 8;
   using Shapes = absl::InlinedVector<Array, 4, PoolAllocator<Array>>;
 
-  Span<const Array> values() const { return {values_, size_}; }
+  size_t size() const { return N == kAny ? count_ : N; }
+
+  // Calls f(i) for each input; unrolled where their number is known.
+  template <class F>
+  [[gnu::always_inline]] void for_inputs(F&& f) const {
+    if constexpr (N == kAny) {
+      for (size_t i = 0; i < count_; ++i) f(i);
+    } else {
+      [&]<size_t... i>(std::index_sequence<i...>) { (f(i), ...); }
+      (std::make_index_sequence<N>());
+    }
+  }
+  Span<const Array> values() const { return {values_, size()}; }
   Where place() const { return tls_tape.placed ? tls_tape.where : where_; }
 
   // Same floating type and shape everywhere: the case in which an elementwise op need not infer.
   bool all_alike() const {
     const Array& first = values_[0];
     if (!first.defined() || !is_differentiable(first.dtype())) return false;
-    for (size_t i = 1; i < size_; ++i) {
+    for (size_t i = 1; i < size(); ++i) {
       const Array& a = values_[i];
       if (!a.defined() || a.dtype() != first.dtype() || !a.same_shape(first)) return false;
     }
@@ -153,7 +171,7 @@ class Call {
 
   Metas infer() const {
     absl::InlinedVector<Meta, 8, PoolAllocator<Meta>> metas;
-    metas.reserve(size_);
+    metas.reserve(size());
     for (const Array& a : values()) {
       if (!a.defined() && !def_.absent_inputs) {
         throw ValueError(absl::StrCat(def_.doc.name, ": input ", metas.size(), " is undefined"));
@@ -173,7 +191,7 @@ class Call {
   GradUses used() const {
     GradUses uses;
     if (!def_.uses_by_attrs) uses = def_.first_uses[first_];
-    for (size_t i = def_.uses_by_attrs ? 0 : OpDef::kFirst; i < size_; ++i) {
+    for (size_t i = def_.uses_by_attrs ? 0 : OpDef::kFirst; i < size(); ++i) {
       if (in_[i]->edge()) uses |= def_.uses(attrs_, static_cast<int>(i));
     }
     return uses;
@@ -181,8 +199,8 @@ class Call {
 
   // Of the inputs whose shape is saved but not the value.
   Shapes shapes_to_save(const GradUses& uses, Span<const Array> out) const {
-    Shapes shapes(size_);
-    for (size_t i = 0; i < size_; ++i) {
+    Shapes shapes(size());
+    for (size_t i = 0; i < size(); ++i) {
       const Array& a = values_[i];
       const uint64_t b = bit(static_cast<int>(i));
       if (!a.defined() || (uses.in & b) != 0) continue;
@@ -195,8 +213,8 @@ class Call {
 
   // All of a node but its edges and what it saves.
   Node* new_node(size_t n_saved, uint16_t n_out) const {
-    auto* n = static_cast<Node*>(allocate(node_bytes(size_, n_saved, def_.attrs_size)));
-    n->n_inputs = static_cast<uint16_t>(size_);
+    auto* n = static_cast<Node*>(allocate(node_bytes(size(), n_saved, def_.attrs_size)));
+    n->n_inputs = static_cast<uint16_t>(size());
     n->n_saved = static_cast<uint16_t>(n_saved);
     if (def_.copy_attrs != nullptr) {
       try {
@@ -222,13 +240,13 @@ class Call {
 
   const OpDef& def_;
   const void* const attrs_;
-  const Inputs in_;
+  const Tensor* const* const in_;
   const Where where_;
-  const size_t size_;
+  const size_t count_;
   const Array* values_;
   Array* many_ = nullptr;
   union {
-    Array inline_[kInline];
+    Array inline_[kInline];  // values_ points to them, unless there are more
   };
   uint64_t seq_ = 0;      // the largest of the inputs' nodes
   uint32_t first_ = 0;    // which of the first inputs require a gradient, as bits
@@ -239,8 +257,11 @@ class Call {
 
 }  // namespace
 
-Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
-  Call call(def, attrs, in, where);
+namespace {
+
+template <size_t N>
+Tensor apply_to(const OpDef& def, const void* attrs, Inputs in, Where where) {
+  Call<N> call(def, attrs, in, where);
   Array out;
   call.make_output(&out);
   call.compute({&out, 1});
@@ -249,8 +270,23 @@ Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
   return Tensor(std::move(out), Edge::adopt(n, 0));
 }
 
+}  // namespace
+
+Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
+  switch (in.size()) {
+    case 1:
+      return apply_to<1>(def, attrs, in, where);
+    case 2:
+      return apply_to<2>(def, attrs, in, where);
+    case 3:
+      return apply_to<3>(def, attrs, in, where);
+    default:
+      return apply_to<kAny>(def, attrs, in, where);
+  }
+}
+
 void apply_all(const OpDef& def, const void* attrs, Inputs in, Outputs* result, Where where) {
-  Call call(def, attrs, in, where);
+  Call<kAny> call(def, attrs, in, where);
   auto out = call.make_outputs();
   call.compute(absl::MakeSpan(out));
   const bool recording = call.records();
