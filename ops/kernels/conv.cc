@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ebb/ops/kernels/conv.h"
+
+#include <algorithm>
+
+#include "ebb/ops/kernels/conv_plan.h"
+
+namespace ebb::kernels {
+namespace {
+
+using detail::ConvPlan;
+
+// The outputs o in [first, last) for which tap k reads inside x.
+struct Range {
+  int64_t first, last;
+};
+Range inside(const ConvPlan& p, int axis, int64_t k) {
+  const int64_t shift = k * p.dilation[axis] - p.pad[axis];  // o * stride + shift in [0, in)
+  const int64_t s = p.stride[axis];
+  const int64_t first = shift >= 0 ? 0 : (-shift + s - 1) / s;
+  const int64_t last = shift >= p.in[axis] ? 0 : (p.in[axis] - shift + s - 1) / s;
+  return {first, std::min(last, p.out[axis])};
+}
+
+// f(w, x, y, n) for the rows of y that each weight reaches and the first element of x that each
+// reads, at distances of the last stride.
+template <class F>
+void for_each_row(const ConvPlan& p, const F& f) {
+  const int64_t in_size = p.in[0] * p.in[1] * p.in[2];
+  const int64_t out_size = p.out[0] * p.out[1] * p.out[2];
+  for (int64_t image = 0; image < p.batch; ++image) {
+    for (int64_t group = 0; group < p.groups; ++group) {
+      for (int64_t o = 0; o < p.group_out; ++o) {
+        const int64_t out_channel = group * p.group_out + o;
+        int64_t weight = out_channel * p.group_in * p.taps;
+        for (int64_t i = 0; i < p.group_in; ++i) {
+          const int64_t x_start = ((image * p.groups + group) * p.group_in + i) * in_size;
+          const int64_t y_start = (image * p.groups * p.group_out + out_channel) * out_size;
+          for (int64_t k0 = 0; k0 < p.kernel[0]; ++k0) {
+            const Range r0 = inside(p, 0, k0);
+            for (int64_t k1 = 0; k1 < p.kernel[1]; ++k1) {
+              const Range r1 = inside(p, 1, k1);
+              for (int64_t k2 = 0; k2 < p.kernel[2]; ++k2, ++weight) {
+                const Range r2 = inside(p, 2, k2);
+                if (r2.first >= r2.last) continue;
+                const int64_t x2 = r2.first * p.stride[2] + k2 * p.dilation[2] - p.pad[2];
+                for (int64_t o0 = r0.first; o0 < r0.last; ++o0) {
+                  const int64_t x0 = o0 * p.stride[0] + k0 * p.dilation[0] - p.pad[0];
+                  for (int64_t o1 = r1.first; o1 < r1.last; ++o1) {
+                    const int64_t x1 = o1 * p.stride[1] + k1 * p.dilation[1] - p.pad[1];
+                    f(weight, x_start + (x0 * p.in[1] + x1) * p.in[2] + x2,
+                      y_start + (o0 * p.out[1] + o1) * p.out[2] + r2.first, r2.last - r2.first);
+                  }
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
+  const ConvPlan p(s);
+  const int64_t size = p.out[0] * p.out[1] * p.out[2];
+  for (int64_t c = 0; c < s.batch * s.out_channels; ++c) {
+    std::fill_n(y + c * size, size, bias == nullptr ? T{0} : bias[c % s.out_channels]);
+  }
+  const int64_t step = p.stride[2];
+  for_each_row(p, [=](int64_t weight, int64_t from, int64_t to, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[to + i] += w[weight] * x[from + i * step];
+  });
+}
+
+template <class T>
+void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
+  const ConvPlan p(s);
+  std::fill_n(dx, s.batch * s.in_channels * p.in[0] * p.in[1] * p.in[2], T{0});
+  const int64_t step = p.stride[2];
+  for_each_row(p, [=](int64_t weight, int64_t to, int64_t from, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) dx[to + i * step] += w[weight] * dy[from + i];
+  });
+}
+
+template <class T>
+void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
+  const ConvPlan p(s);
+  std::fill_n(dw, s.out_channels * p.group_in * p.taps, T{0});
+  const int64_t step = p.stride[2];
+  for_each_row(p, [=](int64_t weight, int64_t from, int64_t to, int64_t n) {
+    T sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += dy[to + i] * x[from + i * step];
+    dw[weight] += sum;
+  });
+}
+
+template <class T>
+void grad_bias(const ConvShape& s, const T* dy, T* db) {
+  const ConvPlan p(s);
+  const int64_t size = p.out[0] * p.out[1] * p.out[2];
+  std::fill_n(db, s.out_channels, T{0});
+  for (int64_t c = 0; c < s.batch * s.out_channels; ++c, dy += size) {
+    T sum = 0;
+    for (int64_t i = 0; i < size; ++i) sum += dy[i];
+    db[c % s.out_channels] += sum;
+  }
+}
+
+}  // namespace
+
+void conv_forward(const ConvShape& s, const float* x, const float* w, const float* bias, float* y) {
+  forward(s, x, w, bias, y);
+}
+void conv_forward(const ConvShape& s, const double* x, const double* w, const double* bias,
+                  double* y) {
+  forward(s, x, w, bias, y);
+}
+void conv_grad_input(const ConvShape& s, const float* dy, const float* w, float* dx) {
+  grad_input(s, dy, w, dx);
+}
+void conv_grad_input(const ConvShape& s, const double* dy, const double* w, double* dx) {
+  grad_input(s, dy, w, dx);
+}
+void conv_grad_weight(const ConvShape& s, const float* x, const float* dy, float* dw) {
+  grad_weight(s, x, dy, dw);
+}
+void conv_grad_weight(const ConvShape& s, const double* x, const double* dy, double* dw) {
+  grad_weight(s, x, dy, dw);
+}
+void conv_grad_bias(const ConvShape& s, const float* dy, float* db) { grad_bias(s, dy, db); }
+void conv_grad_bias(const ConvShape& s, const double* dy, double* db) { grad_bias(s, dy, db); }
+
+size_t conv_workspace_bytes(const ConvShape&, ConvPass, size_t) { return 0; }
+
+}  // namespace ebb::kernels
