@@ -61,9 +61,40 @@ void for_each_row(const ConvPlan& p, const F& f) {
   }
 }
 
+// Whether Winograd's form is the quickest.
+bool winograd_pays(const ConvPlan& p) {
+  for (int axis = 0; axis < 3; ++axis) {
+    if (p.kernel[axis] != (axis == 0 ? 1 : 3) || p.stride[axis] != 1 || p.dilation[axis] != 1) {
+      return false;
+    }
+  }
+  constexpr int64_t kLeastChannels = 8;
+  return p.in[0] == 1 && p.out[0] == 1 && p.pad[0] == 0 && p.group_in >= kLeastChannels &&
+         p.group_out >= kLeastChannels;
+}
+
+// f(x, w, y, channel) with where each image's and group's part of the operands begins.
+template <class F>
+void for_each_group(const ConvPlan& p, const F& f) {
+  for (int64_t i = 0; i < p.batch; ++i) {
+    for (int64_t g = 0; g < p.groups; ++g) {
+      f((i * p.groups + g) * p.group_in * p.in_area, g * p.group_out * p.group_in * p.taps,
+        (i * p.groups + g) * p.group_out * p.out_area, g * p.group_out);
+    }
+  }
+}
+
 template <class T>
 void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
   const ConvPlan p(s);
+  if constexpr (sizeof(T) == 4) {
+    if (winograd_pays(p)) {
+      return for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t channel) {
+        detail::conv_winograd->forward(p, x + xi, w + wi,
+                                       bias == nullptr ? nullptr : bias + channel, y + yi);
+      });
+    }
+  }
   const int64_t size = p.out[0] * p.out[1] * p.out[2];
   for (int64_t c = 0; c < s.batch * s.out_channels; ++c) {
     std::fill_n(y + c * size, size, bias == nullptr ? T{0} : bias[c % s.out_channels]);
@@ -77,6 +108,13 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
 template <class T>
 void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
   const ConvPlan p(s);
+  if constexpr (sizeof(T) == 4) {
+    if (winograd_pays(p)) {
+      return for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
+        detail::conv_winograd->grad_input(p, dy + yi, w + wi, dx + xi);
+      });
+    }
+  }
   std::fill_n(dx, s.batch * s.in_channels * p.in[0] * p.in[1] * p.in[2], T{0});
   const int64_t step = p.stride[2];
   for_each_row(p, [=](int64_t weight, int64_t to, int64_t from, int64_t n) {
@@ -87,6 +125,15 @@ void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
 template <class T>
 void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
   const ConvPlan p(s);
+  if constexpr (sizeof(T) == 4) {
+    if (winograd_pays(p)) {
+      if (p.batch == 0) std::fill_n(dw, s.out_channels * p.group_in * p.taps, T{0});
+      return for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
+        const bool add = yi >= s.out_channels * p.out_area;  // the first image sets it
+        detail::conv_winograd->grad_weight(p, x + xi, dy + yi, add, dw + wi);
+      });
+    }
+  }
   std::fill_n(dw, s.out_channels * p.group_in * p.taps, T{0});
   const int64_t step = p.stride[2];
   for_each_row(p, [=](int64_t weight, int64_t from, int64_t to, int64_t n) {
@@ -132,6 +179,12 @@ void conv_grad_weight(const ConvShape& s, const double* x, const double* dy, dou
 void conv_grad_bias(const ConvShape& s, const float* dy, float* db) { grad_bias(s, dy, db); }
 void conv_grad_bias(const ConvShape& s, const double* dy, double* db) { grad_bias(s, dy, db); }
 
-size_t conv_workspace_bytes(const ConvShape&, ConvPass, size_t) { return 0; }
+size_t conv_workspace_bytes(const ConvShape& s, ConvPass pass, size_t element_size) {
+  const ConvPlan p(s);
+  if (element_size == sizeof(float) && winograd_pays(p)) {
+    return detail::conv_winograd->workspace(p, pass);
+  }
+  return 0;
+}
 
 }  // namespace ebb::kernels
