@@ -30,6 +30,8 @@
 #include "ebb/nn/io/safetensors.h"
 #include "ebb/nn/layers.h"
 #include "ebb/nn/linear.h"
+#include "ebb/nn/models/lenet.h"
+#include "ebb/nn/models/resnet.h"
 #include "ebb/nn/module.h"
 #include "ebb/nn/module_list.h"
 #include "ebb/nn/norm.h"
