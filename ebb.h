@@ -40,6 +40,7 @@
 #include "ebb/nn/recurrent.h"
 #include "ebb/nn/sequential.h"
 #include "ebb/nn/train/csv.h"
+#include "ebb/nn/train/curves.h"
 #include "ebb/nn/train/plot.h"
 #include "ebb/nn/train/progress.h"
 #include "ebb/nn/transformer.h"

@@ -69,47 +69,6 @@ std::vector<LabelledImage> mistakes(const ebb::nn::models::LeNet5& net,
   return wrong;
 }
 
-// Loss and test error as rows of a CSV file and points of curves.
-class Log {
- public:
-  explicit Log(const std::filesystem::path& out)
-      : out_(out),
-        csv_((out / "curves.csv").string(), {.columns = {"step", "loss", "test_error"}}) {}
-
-  void loss(int64_t step, double loss) {
-    sum_ += loss / kLogEvery;
-    if (step % kLogEvery != 0) return;
-    csv_.row({{"step", step}, {"loss", sum_}});
-    steps_.push_back(static_cast<double>(step));
-    losses_.push_back(sum_);
-    sum_ = 0;
-  }
-  void test_error(int64_t step, double error) {
-    csv_.row({{"step", step}, {"test_error", error}});
-    tested_.push_back(static_cast<double>(step));
-    errors_.push_back(error);
-  }
-
-  void plot() const {
-    const ebb::train::Series loss{.name = "training loss", .y = losses_, .x = steps_};
-    const ebb::train::Series error{.name = "test error, %", .y = errors_, .x = tested_};
-    const ebb::train::Series both[] = {loss, error};
-    ebb::io::write_png((out_ / "curves.png").string(),
-                       ebb::train::line_plot(both, {.title = "LeNet-5, one image at a time",
-                                                    .x_label = "images seen",
-                                                    .log_y = true}));
-  }
-
- private:
-  std::filesystem::path out_;
-  ebb::train::CsvWriter csv_;
-  double sum_ = 0;
-  std::vector<double> steps_;
-  std::vector<double> losses_;
-  std::vector<double> tested_;
-  std::vector<double> errors_;
-};
-
 void draw_mistakes(const Settings& s, const ebb::nn::models::LeNet5& net,
                    const std::vector<LabelledImage>& wrong) {
   std::vector<ebb::train::ImageRow> rows;
@@ -139,7 +98,8 @@ int run() {
   const int64_t steps = images * s.epochs;
   ebb::optim::CosineAnnealingLR schedule(sgd, {.t_max = steps});
 
-  Log log(s.out);
+  ebb::train::Curves curves((s.out / "curves.csv").string(), {"loss", "test_error_percent"},
+                            kLogEvery);
   ebb::train::Progress progress(steps, "LeNet-5");
   std::vector<LabelledImage> wrong;
   double error = 0;
@@ -155,17 +115,21 @@ int run() {
       loss.backward();
       sgd.step();
       schedule.step();
-      log.loss(++step, loss.item());
+      curves.add(++step, "loss", loss.item());
       progress.update(step, {{"loss", loss.item()}, {"test error %", error}});
     }
     trained += std::chrono::steady_clock::now() - start;
     wrong = mistakes(net, test);
     error = 100.0 * static_cast<double>(wrong.size()) / static_cast<double>(test.size());
-    log.test_error(step, error);
+    curves.point(step, "test_error_percent", error);
   }
   progress.finish();
 
-  log.plot();
+  ebb::io::write_png(
+      (s.out / "curves.png").string(),
+      ebb::train::line_plot(
+          curves.series(),
+          {.title = "LeNet-5, one image at a time", .x_label = "images seen", .log_y = true}));
   draw_mistakes(s, net, wrong);
   ebb::io::save(net, (s.out / "lenet.safetensors").string());
   std::printf("pictures and curves are in %s\n", s.out.c_str());
