@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "ebb/ops/kernels/blas.h"
 #include "ebb/ops/kernels/conv_plan.h"
 
 namespace ebb::kernels {
@@ -22,36 +23,27 @@ Range inside(const ConvPlan& p, int axis, int64_t k) {
   return {first, std::min(last, p.out[axis])};
 }
 
-// f(w, x, y, n) for the rows of y that each weight reaches and the first element of x that each
-// reads, at distances of the last stride.
+// f(w, x, y, n) for the rows of y that each weight of a group reaches in one image, and the first
+// element of x that each reads, at distances of the last stride.
 template <class F>
 void for_each_row(const ConvPlan& p, const F& f) {
-  const int64_t in_size = p.in[0] * p.in[1] * p.in[2];
-  const int64_t out_size = p.out[0] * p.out[1] * p.out[2];
-  for (int64_t image = 0; image < p.batch; ++image) {
-    for (int64_t group = 0; group < p.groups; ++group) {
-      for (int64_t o = 0; o < p.group_out; ++o) {
-        const int64_t out_channel = group * p.group_out + o;
-        int64_t weight = out_channel * p.group_in * p.taps;
-        for (int64_t i = 0; i < p.group_in; ++i) {
-          const int64_t x_start = ((image * p.groups + group) * p.group_in + i) * in_size;
-          const int64_t y_start = (image * p.groups * p.group_out + out_channel) * out_size;
-          for (int64_t k0 = 0; k0 < p.kernel[0]; ++k0) {
-            const Range r0 = inside(p, 0, k0);
-            for (int64_t k1 = 0; k1 < p.kernel[1]; ++k1) {
-              const Range r1 = inside(p, 1, k1);
-              for (int64_t k2 = 0; k2 < p.kernel[2]; ++k2, ++weight) {
-                const Range r2 = inside(p, 2, k2);
-                if (r2.first >= r2.last) continue;
-                const int64_t x2 = r2.first * p.stride[2] + k2 * p.dilation[2] - p.pad[2];
-                for (int64_t o0 = r0.first; o0 < r0.last; ++o0) {
-                  const int64_t x0 = o0 * p.stride[0] + k0 * p.dilation[0] - p.pad[0];
-                  for (int64_t o1 = r1.first; o1 < r1.last; ++o1) {
-                    const int64_t x1 = o1 * p.stride[1] + k1 * p.dilation[1] - p.pad[1];
-                    f(weight, x_start + (x0 * p.in[1] + x1) * p.in[2] + x2,
-                      y_start + (o0 * p.out[1] + o1) * p.out[2] + r2.first, r2.last - r2.first);
-                  }
-                }
+  int64_t weight = 0;
+  for (int64_t o = 0; o < p.group_out; ++o) {
+    for (int64_t i = 0; i < p.group_in; ++i) {
+      for (int64_t k0 = 0; k0 < p.kernel[0]; ++k0) {
+        const Range r0 = inside(p, 0, k0);
+        for (int64_t k1 = 0; k1 < p.kernel[1]; ++k1) {
+          const Range r1 = inside(p, 1, k1);
+          for (int64_t k2 = 0; k2 < p.kernel[2]; ++k2, ++weight) {
+            const Range r2 = inside(p, 2, k2);
+            if (r2.first >= r2.last) continue;
+            const int64_t x2 = r2.first * p.stride[2] + k2 * p.dilation[2] - p.pad[2];
+            for (int64_t o0 = r0.first; o0 < r0.last; ++o0) {
+              const int64_t x0 = o0 * p.stride[0] + k0 * p.dilation[0] - p.pad[0];
+              for (int64_t o1 = r1.first; o1 < r1.last; ++o1) {
+                const int64_t x1 = o1 * p.stride[1] + k1 * p.dilation[1] - p.pad[1];
+                f(weight, i * p.in_area + (x0 * p.in[1] + x1) * p.in[2] + x2,
+                  o * p.out_area + (o0 * p.out[1] + o1) * p.out[2] + r2.first, r2.last - r2.first);
               }
             }
           }
@@ -84,20 +76,12 @@ void for_each_group(const ConvPlan& p, const F& f) {
   }
 }
 
+// ---- plain loops, which need no memory ----
+
 template <class T>
-void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
-  const ConvPlan p(s);
-  if constexpr (sizeof(T) == 4) {
-    if (winograd_pays(p)) {
-      return for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t channel) {
-        detail::conv_winograd->forward(p, x + xi, w + wi,
-                                       bias == nullptr ? nullptr : bias + channel, y + yi);
-      });
-    }
-  }
-  const int64_t size = p.out[0] * p.out[1] * p.out[2];
-  for (int64_t c = 0; c < s.batch * s.out_channels; ++c) {
-    std::fill_n(y + c * size, size, bias == nullptr ? T{0} : bias[c % s.out_channels]);
+void plain_forward(const ConvPlan& p, const T* x, const T* w, const T* bias, T* y) {
+  for (int64_t c = 0; c < p.group_out; ++c) {
+    std::fill_n(y + c * p.out_area, p.out_area, bias == nullptr ? T{0} : bias[c]);
   }
   const int64_t step = p.stride[2];
   for_each_row(p, [=](int64_t weight, int64_t from, int64_t to, int64_t n) {
@@ -106,16 +90,8 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
 }
 
 template <class T>
-void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
-  const ConvPlan p(s);
-  if constexpr (sizeof(T) == 4) {
-    if (winograd_pays(p)) {
-      return for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
-        detail::conv_winograd->grad_input(p, dy + yi, w + wi, dx + xi);
-      });
-    }
-  }
-  std::fill_n(dx, s.batch * s.in_channels * p.in[0] * p.in[1] * p.in[2], T{0});
+void plain_grad_input(const ConvPlan& p, const T* dy, const T* w, T* dx) {
+  std::fill_n(dx, p.group_in * p.in_area, T{0});
   const int64_t step = p.stride[2];
   for_each_row(p, [=](int64_t weight, int64_t to, int64_t from, int64_t n) {
     for (int64_t i = 0; i < n; ++i) dx[to + i * step] += w[weight] * dy[from + i];
@@ -123,23 +99,102 @@ void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
 }
 
 template <class T>
-void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
-  const ConvPlan p(s);
-  if constexpr (sizeof(T) == 4) {
-    if (winograd_pays(p)) {
-      if (p.batch == 0) std::fill_n(dw, s.out_channels * p.group_in * p.taps, T{0});
-      return for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
-        const bool add = yi >= s.out_channels * p.out_area;  // the first image sets it
-        detail::conv_winograd->grad_weight(p, x + xi, dy + yi, add, dw + wi);
-      });
-    }
-  }
-  std::fill_n(dw, s.out_channels * p.group_in * p.taps, T{0});
+void plain_grad_weight(const ConvPlan& p, const T* x, const T* dy, bool add, T* dw) {
+  if (!add) std::fill_n(dw, p.group_out * p.group_in * p.taps, T{0});
   const int64_t step = p.stride[2];
   for_each_row(p, [=](int64_t weight, int64_t from, int64_t to, int64_t n) {
     T sum = 0;
     for (int64_t i = 0; i < n; ++i) sum += dy[to + i] * x[from + i * step];
     dw[weight] += sum;
+  });
+}
+
+// ---- choice ----
+
+enum class Method { kPlain, kDirect, kWinograd };
+
+struct Choice {
+  Method method;
+  size_t bytes;
+};
+
+template <class T>
+Choice choose(const ConvPlan& p, ConvPass pass) {
+  const size_t bound =
+      4 * sizeof(T) * static_cast<size_t>(p.groups * p.group_out * p.group_in * p.taps) +
+      (size_t{1} << 20);
+  if constexpr (sizeof(T) == 4) {
+    if (winograd_pays(p)) {
+      const size_t bytes = detail::conv_winograd->workspace(p, pass);
+      if (bytes <= bound) return {Method::kWinograd, bytes};
+    }
+  }
+  const size_t bytes = pass == ConvPass::kGradWeight
+                           ? detail::of_type<T>(*detail::conv_direct_weights).workspace(p)
+                           : detail::of_type<T>(*detail::conv_direct).workspace(p, pass);
+  if (bytes <= bound) return {Method::kDirect, bytes};
+  return {Method::kPlain, 0};
+}
+
+template <class T>
+void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
+  const ConvPlan p(s);
+  if (p.group_out * p.out_area == 0) return;
+  const Method method = choose<T>(p, ConvPass::kForward).method;
+  for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t channel) {
+    const T* const b = bias == nullptr ? nullptr : bias + channel;
+    if constexpr (sizeof(T) == 4) {
+      if (method == Method::kWinograd) {
+        return detail::conv_winograd->forward(p, x + xi, w + wi, b, y + yi);
+      }
+    }
+    if (method == Method::kDirect) {
+      return detail::of_type<T>(*detail::conv_direct).forward(p, x + xi, w + wi, b, y + yi);
+    }
+    plain_forward(p, x + xi, w + wi, b, y + yi);
+  });
+}
+
+template <class T>
+void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
+  const ConvPlan p(s);
+  if (p.group_in * p.in_area == 0) return;
+  const Method method = choose<T>(p, ConvPass::kGradInput).method;
+  for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
+    if constexpr (sizeof(T) == 4) {
+      if (method == Method::kWinograd) {
+        return detail::conv_winograd->grad_input(p, dy + yi, w + wi, dx + xi);
+      }
+    }
+    if (method == Method::kDirect) {
+      return detail::of_type<T>(*detail::conv_direct).grad_input(p, dy + yi, w + wi, dx + xi);
+    }
+    plain_grad_input(p, dy + yi, w + wi, dx + xi);
+  });
+}
+
+template <class T>
+void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
+  const ConvPlan p(s);
+  const int64_t size = s.out_channels * p.group_in * p.taps;
+  if (size == 0) return;
+  if (p.batch * p.out_area == 0) {
+    std::fill_n(dw, size, T{0});
+    return;
+  }
+  const Method method = choose<T>(p, ConvPass::kGradWeight).method;
+  for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
+    const bool add = yi >= s.out_channels * p.out_area;  // the first image sets it
+    if constexpr (sizeof(T) == 4) {
+      if (method == Method::kWinograd) {
+        return detail::conv_winograd->grad_weight(p, x + xi, dy + yi, add, dw + wi);
+      }
+    }
+    if (method == Method::kDirect) {
+      return detail::of_type<T>(*detail::conv_direct_weights)
+          .grad_weight(p, x + xi, dy + yi, add, dw + wi);
+    }
+    plain_grad_weight(p, x + xi, dy + yi, add, dw + wi);
   });
 }
 
@@ -181,10 +236,8 @@ void conv_grad_bias(const ConvShape& s, const double* dy, double* db) { grad_bia
 
 size_t conv_workspace_bytes(const ConvShape& s, ConvPass pass, size_t element_size) {
   const ConvPlan p(s);
-  if (element_size == sizeof(float) && winograd_pays(p)) {
-    return detail::conv_winograd->workspace(p, pass);
-  }
-  return 0;
+  return element_size == sizeof(float) ? choose<float>(p, pass).bytes
+                                       : choose<double>(p, pass).bytes;
 }
 
 }  // namespace ebb::kernels

@@ -81,4 +81,31 @@ struct WinogradTable {
 };
 extern constinit const Dispatch<WinogradTable> conv_winograd;
 
+/// Correlation as products of what lies at two tables of offsets: any geometry.
+template <class T>
+struct DirectTable {
+  /// Of the forward pass and the input gradient. More than there can be where offsets are too far.
+  size_t (*workspace)(const ConvPlan& p, ConvPass pass);
+  // One image and one group each.
+  void (*forward)(const ConvPlan& p, const T* x, const T* w, const T* bias, T* y);
+  void (*grad_input)(const ConvPlan& p, const T* dy, const T* w, T* dx);
+};
+struct DirectTables {
+  DirectTable<float> f32;
+  DirectTable<double> f64;
+};
+extern constinit const Dispatch<DirectTables> conv_direct;
+
+/// The same for the weight gradient.
+template <class T>
+struct DirectWeightsTable {
+  size_t (*workspace)(const ConvPlan& p);
+  void (*grad_weight)(const ConvPlan& p, const T* x, const T* dy, bool add, T* dw);
+};
+struct DirectWeightsTables {
+  DirectWeightsTable<float> f32;
+  DirectWeightsTable<double> f64;
+};
+extern constinit const Dispatch<DirectWeightsTables> conv_direct_weights;
+
 }  // namespace ebb::kernels::detail
