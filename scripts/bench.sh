@@ -5,8 +5,9 @@
 #   scripts/bench.sh [micro|models|kernels|all] [--peers] [--json FILE] [--only TEXT] [--ud DIR]
 #                    [--isa avx2]
 #
-# --peers      also runs the same work in LibTorch, in turns, and prints the ratio. Installs Debian's
-#              libtorch-dev if it is missing, and builds in build/peers
+# --peers      also runs the same work in LibTorch, convolutions in oneDNN too, in turns, and prints
+#              the ratio. Installs Debian's libtorch-dev and libdnnl-dev if they are missing, and
+#              builds in build/peers
 # --json FILE  writes the figures there, as a list of one object per workload
 # --only TEXT  runs the workloads whose name contains the text
 # --ud DIR     folder with train.conllu or train.conllu.xz (Universal Dependencies, English EWT),
@@ -33,7 +34,7 @@ while (($#)); do
       declare "${1#--}=$2"
       shift
       ;;
-    -h | --help) sed -n '3,15s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    -h | --help) sed -n '3,16s/^# \{0,1\}//p' "$0" && exit 0 ;;
     *) die "unknown argument '$1'; see --help" ;;
   esac
   shift
@@ -44,15 +45,20 @@ build release bench
 bin="$root/build/release/bin"
 
 run=()
+run_conv=()
 if ((peers)); then
-  "$root/scripts/install_deps.sh" libtorch-dev libtcmalloc-minimal4
+  "$root/scripts/install_deps.sh" libtorch-dev libtcmalloc-minimal4 libdnnl-dev
   (cd "$root" && cmake -S . -B build/peers -G Ninja -DCMAKE_BUILD_TYPE=Release \
     -DEBB_BENCH_PEERS=ON -DEBB_BUILD_TESTS=OFF -DEBB_BUILD_EXAMPLES=OFF >/dev/null)
-  cmake --build "$root/build/peers" -j "$jobs" --target bench_worker_libtorch
+  cmake --build "$root/build/peers" -j "$jobs" --target bench_worker_libtorch \
+    bench_worker_conv_libtorch bench_worker_conv_onednn
+  for peer in libtorch onednn; do
+    run_conv+=(--peer "$peer=$root/build/peers/bin/bench_worker_conv_$peer")
+  done
   run+=(--peer "$root/build/peers/bin/bench_worker_libtorch" --tcmalloc libtcmalloc_minimal.so.4)
 fi
-[[ -z "$only" ]] || run+=(--only "$only")
-[[ -z "$isa" ]] || run+=(--isa "$isa")
+[[ -z "$only" ]] || run+=(--only "$only") run_conv+=(--only "$only")
+[[ -z "$isa" ]] || run+=(--isa "$isa") run_conv+=(--isa "$isa")
 
 # The workers read plain text.
 if [[ -f "$ud/train.conllu" ]]; then
@@ -104,6 +110,8 @@ for group in "${groups[@]}"; do
           --json "$parts/limits.json"
         files+=("$parts/limits.json")
       fi
+      pinned "convolutions" bench_conv "${run_conv[@]}" --json "$parts/conv.json"
+      files+=("$parts/conv.json")
       ;;
   esac
   pinned "$group" bench_run "$group" "${run[@]}" --json "$parts/$group.json"

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -59,50 +60,26 @@ double active_fraction(const Tensor& z) {
   return (abs(z) > kActive).to(ebb::kFloat32).mean().item();
 }
 
-// Means over the last kLogEvery steps, as rows of a CSV file and points of curves.
-class Log {
- public:
-  explicit Log(const std::filesystem::path& out) : csv_((out / "curves.csv").string()), out_(out) {}
+constexpr const char* kNames[] = {"energy", "active_fraction", "prediction_error"};
 
-  void add(int step, double energy, double active, double prediction_error) {
-    energy_ += energy / kLogEvery;
-    active_ += active / kLogEvery;
-    error_ += prediction_error / kLogEvery;
-    if (step % kLogEvery != 0) return;
-    csv_.row({{"step", step},
-              {"energy", energy_},
-              {"active_fraction", active_},
-              {"prediction_error", error_}});
-    steps_.push_back(step);
-    energies_.push_back(energy_);
-    actives_.push_back(active_);
-    energy_ = active_ = error_ = 0;
-  }
+// What is logged of each step.
+void log(ebb::train::Curves& curves, int step, double energy, double active, double error) {
+  const double values[] = {energy, active, error};
+  for (size_t i = 0; i < std::size(kNames); ++i) curves.add(step, kNames[i], values[i]);
+}
 
-  void plot() const {
-    const ebb::train::Series energy{.name = "energy", .y = energies_, .x = steps_};
-    const ebb::train::Series active{.name = "active", .y = actives_, .x = steps_};
-    ebb::io::write_png(
-        (out_ / "energy.png").string(),
-        ebb::train::line_plot({&energy, 1}, {.title = "Energy of the code used",
-                                             .x_label = "images seen",
-                                             .y_label = "1/2 |y-Wz|^2 + lambda |z|"}));
-    ebb::io::write_png((out_ / "sparsity.png").string(),
-                       ebb::train::line_plot({&active, 1}, {.title = "Fraction of active atoms",
-                                                            .x_label = "images seen",
-                                                            .y_label = "|z| > 1e-6"}));
-  }
-
- private:
-  ebb::train::CsvWriter csv_;
-  std::filesystem::path out_;
-  double energy_ = 0;
-  double active_ = 0;
-  double error_ = 0;
-  std::vector<double> steps_;
-  std::vector<double> energies_;
-  std::vector<double> actives_;
-};
+void plot(const std::filesystem::path& out, const ebb::train::Curves& curves) {
+  ebb::io::write_png((out / "energy.png").string(),
+                     ebb::train::line_plot({&curves.series("energy"), 1},
+                                           {.title = "Energy of the code used",
+                                            .x_label = "images seen",
+                                            .y_label = "1/2 |y-Wz|^2 + lambda |z|"}));
+  ebb::io::write_png((out / "sparsity.png").string(),
+                     ebb::train::line_plot({&curves.series("active_fraction"), 1},
+                                           {.title = "Fraction of active atoms",
+                                            .x_label = "images seen",
+                                            .y_label = "|z| > 1e-6"}));
+}
 
 // The image of each step: every pass over the set in a new order.
 class Order {
@@ -150,7 +127,7 @@ double decay(int step, int steps) { return std::clamp(2.0 * (steps - step) / ste
 // Phase 1: for each image the code that minimises E, then one gradient step on W and the encoder.
 // In the first quarter the encoder does not take part; then it starts as ISTA on the W there is.
 void learn(const Settings& s, Order& order, psd::Dictionary& dictionary, psd::Encoder& encoder,
-           Log& log) {
+           ebb::train::Curves& curves) {
   constexpr double kDictionaryRate = 0.08;
   constexpr double kEncoderRate = 3e-4;
   ebb::optim::SGD sgd(dictionary.parameters(), {.lr = kDictionaryRate});
@@ -191,7 +168,7 @@ void learn(const Settings& s, Order& order, psd::Dictionary& dictionary, psd::En
       adam.set_lr(kEncoderRate * decay(step, s.learn_steps));
       adam.step();
     }
-    log.add(step, fit.item(), active_fraction(z), error.item());
+    log(curves, step, fit.item(), active_fraction(z), error.item());
     progress.update(step, {{"energy", fit.item()}});
   }
   progress.finish();
@@ -199,7 +176,7 @@ void learn(const Settings& s, Order& order, psd::Dictionary& dictionary, psd::En
 
 // Phase 2: the dictionary stays; the encoder learns to give codes of low energy by itself.
 void encode(const Settings& s, Order& order, const psd::Dictionary& dictionary,
-            psd::Encoder& encoder, Log& log) {
+            psd::Encoder& encoder, ebb::train::Curves& curves) {
   constexpr double kRate = 2e-4;
   ebb::optim::Adam adam(encoder.parameters(), {.lr = kRate});
   const Tensor w = dictionary.w().detach();
@@ -212,7 +189,7 @@ void encode(const Settings& s, Order& order, const psd::Dictionary& dictionary,
     loss.backward();
     adam.set_lr(kRate * std::max(0.01, 1.0 - static_cast<double>(step) / s.encode_steps));
     adam.step();
-    log.add(s.learn_steps + step, loss.item(), active_fraction(z), 0);
+    log(curves, s.learn_steps + step, loss.item(), active_fraction(z), 0);
     progress.update(step, {{"energy", loss.item()}});
   }
   progress.finish();
@@ -307,13 +284,14 @@ int run() {
   psd::Dictionary dictionary(pixels, kAtoms);
   psd::Encoder encoder(pixels, kAtoms, kLayers);
   Order order(train);
-  Log log(s.out);
+  ebb::train::Curves curves((s.out / "curves.csv").string(), {std::begin(kNames), std::end(kNames)},
+                            kLogEvery);
   dictionary.set(first_atoms(order));
-  learn(s, order, dictionary, encoder, log);
-  encode(s, order, dictionary, encoder, log);
+  learn(s, order, dictionary, encoder, curves);
+  encode(s, order, dictionary, encoder, curves);
   const Result r = evaluate(s, train, test, dictionary, encoder);
   draw(s, test, dictionary, encoder);
-  log.plot();
+  plot(s.out, curves);
   ebb::io::save(dictionary, (s.out / "dictionary.safetensors").string());
   ebb::io::save(encoder, (s.out / "encoder.safetensors").string());
 

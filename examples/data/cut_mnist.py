@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts the small Fashion-MNIST beside this script from the full one.
+"""Cuts a small data set from MNIST, Fashion-MNIST or another with their files.
 
 Takes the first images of each class and keeps them in the order of the original file. The output
 is the same byte for byte at every run.
 
-  cut_fashion_mnist.py [SOURCE_DIR [OUTPUT_DIR]]
+  cut_mnist.py SOURCE_DIR OUTPUT_DIR
 
-SOURCE_DIR holds the four original files (default: where Debian's dataset-fashion-mnist puts them).
+SOURCE_DIR holds the four original files, compressed with gzip.
 """
 import gzip
 import os
@@ -55,10 +55,10 @@ def cut(source, output, part, per_class):
 
 
 def main():
-    source = sys.argv[1] if len(sys.argv) > 1 else "/usr/share/datasets/fashion-mnist"
-    output = sys.argv[2] if len(sys.argv) > 2 else os.path.dirname(os.path.abspath(__file__))
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     for part, per_class in PARTS:
-        cut(source, output, part, per_class)
+        cut(sys.argv[1], sys.argv[2], part, per_class)
 
 
 if __name__ == "__main__":

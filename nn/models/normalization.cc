@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ebb/nn/models/normalization.h"
+
+#include <numeric>
+
+namespace ebb::nn::models {
+
+std::unique_ptr<Layer> make_norm2d(const Normalization& choice, int64_t channels) {
+  if (choice.kind == Normalization::Kind::kBatch) {
+    return std::make_unique<BatchNorm2d>(channels, choice.batch);
+  }
+  return std::make_unique<GroupNorm>(std::gcd(choice.groups, channels), channels);
+}
+
+}  // namespace ebb::nn::models

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ebb/ops/kernels/conv.h"
+
+#include <algorithm>
+
+#include "ebb/ops/kernels/blas.h"
+#include "ebb/ops/kernels/conv_plan.h"
+
+namespace ebb::kernels {
+namespace {
+
+using detail::ConvPlan;
+
+// The outputs o in [first, last) for which tap k reads inside x.
+struct Range {
+  int64_t first, last;
+};
+Range inside(const ConvPlan& p, int axis, int64_t k) {
+  const int64_t shift = k * p.dilation[axis] - p.pad[axis];  // o * stride + shift in [0, in)
+  const int64_t s = p.stride[axis];
+  const int64_t first = shift >= 0 ? 0 : (-shift + s - 1) / s;
+  const int64_t last = shift >= p.in[axis] ? 0 : (p.in[axis] - shift + s - 1) / s;
+  return {first, std::min(last, p.out[axis])};
+}
+
+// f(w, x, y, n) for the rows of y that each weight of a group reaches in one image, and the first
+// element of x that each reads, at distances of the last stride.
+template <class F>
+void for_each_row(const ConvPlan& p, const F& f) {
+  int64_t weight = 0;
+  for (int64_t o = 0; o < p.group_out; ++o) {
+    for (int64_t i = 0; i < p.group_in; ++i) {
+      for (int64_t k0 = 0; k0 < p.kernel[0]; ++k0) {
+        const Range r0 = inside(p, 0, k0);
+        for (int64_t k1 = 0; k1 < p.kernel[1]; ++k1) {
+          const Range r1 = inside(p, 1, k1);
+          for (int64_t k2 = 0; k2 < p.kernel[2]; ++k2, ++weight) {
+            const Range r2 = inside(p, 2, k2);
+            if (r2.first >= r2.last) continue;
+            const int64_t x2 = r2.first * p.stride[2] + k2 * p.dilation[2] - p.pad[2];
+            for (int64_t o0 = r0.first; o0 < r0.last; ++o0) {
+              const int64_t x0 = o0 * p.stride[0] + k0 * p.dilation[0] - p.pad[0];
+              for (int64_t o1 = r1.first; o1 < r1.last; ++o1) {
+                const int64_t x1 = o1 * p.stride[1] + k1 * p.dilation[1] - p.pad[1];
+                f(weight, i * p.in_area + (x0 * p.in[1] + x1) * p.in[2] + x2,
+                  o * p.out_area + (o0 * p.out[1] + o1) * p.out[2] + r2.first, r2.last - r2.first);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Whether Winograd's form is the quickest.
+bool winograd_pays(const ConvPlan& p) {
+  for (int axis = 0; axis < 3; ++axis) {
+    if (p.kernel[axis] != (axis == 0 ? 1 : 3) || p.stride[axis] != 1 || p.dilation[axis] != 1) {
+      return false;
+    }
+  }
+  constexpr int64_t kLeastChannels = 8;
+  return p.in[0] == 1 && p.out[0] == 1 && p.pad[0] == 0 && p.group_in >= kLeastChannels &&
+         p.group_out >= kLeastChannels;
+}
+
+// f(x, w, y, channel) with where each image's and group's part of the operands begins.
+template <class F>
+void for_each_group(const ConvPlan& p, const F& f) {
+  for (int64_t i = 0; i < p.batch; ++i) {
+    for (int64_t g = 0; g < p.groups; ++g) {
+      f((i * p.groups + g) * p.group_in * p.in_area, g * p.group_out * p.group_in * p.taps,
+        (i * p.groups + g) * p.group_out * p.out_area, g * p.group_out);
+    }
+  }
+}
+
+// ---- plain loops, which need no memory ----
+
+template <class T>
+void plain_forward(const ConvPlan& p, const T* x, const T* w, const T* bias, T* y) {
+  for (int64_t c = 0; c < p.group_out; ++c) {
+    std::fill_n(y + c * p.out_area, p.out_area, bias == nullptr ? T{0} : bias[c]);
+  }
+  const int64_t step = p.stride[2];
+  for_each_row(p, [=](int64_t weight, int64_t from, int64_t to, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[to + i] += w[weight] * x[from + i * step];
+  });
+}
+
+template <class T>
+void plain_grad_input(const ConvPlan& p, const T* dy, const T* w, T* dx) {
+  std::fill_n(dx, p.group_in * p.in_area, T{0});
+  const int64_t step = p.stride[2];
+  for_each_row(p, [=](int64_t weight, int64_t to, int64_t from, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) dx[to + i * step] += w[weight] * dy[from + i];
+  });
+}
+
+template <class T>
+void plain_grad_weight(const ConvPlan& p, const T* x, const T* dy, bool add, T* dw) {
+  if (!add) std::fill_n(dw, p.group_out * p.group_in * p.taps, T{0});
+  const int64_t step = p.stride[2];
+  for_each_row(p, [=](int64_t weight, int64_t from, int64_t to, int64_t n) {
+    T sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += dy[to + i] * x[from + i * step];
+    dw[weight] += sum;
+  });
+}
+
+// ---- choice ----
+
+enum class Method { kPlain, kDirect, kWinograd };
+
+struct Choice {
+  Method method;
+  size_t bytes;
+};
+
+template <class T>
+Choice choose(const ConvPlan& p, ConvPass pass) {
+  const size_t bound =
+      4 * sizeof(T) * static_cast<size_t>(p.groups * p.group_out * p.group_in * p.taps) +
+      (size_t{1} << 20);
+  if constexpr (sizeof(T) == 4) {
+    if (winograd_pays(p)) {
+      const size_t bytes = detail::conv_winograd->workspace(p, pass);
+      if (bytes <= bound) return {Method::kWinograd, bytes};
+    }
+  }
+  const size_t bytes = pass == ConvPass::kGradWeight
+                           ? detail::of_type<T>(*detail::conv_direct_weights).workspace(p)
+                           : detail::of_type<T>(*detail::conv_direct).workspace(p, pass);
+  if (bytes <= bound) return {Method::kDirect, bytes};
+  return {Method::kPlain, 0};
+}
+
+template <class T>
+void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
+  const ConvPlan p(s);
+  if (p.group_out * p.out_area == 0) return;
+  const Method method = choose<T>(p, ConvPass::kForward).method;
+  for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t channel) {
+    const T* const b = bias == nullptr ? nullptr : bias + channel;
+    if constexpr (sizeof(T) == 4) {
+      if (method == Method::kWinograd) {
+        return detail::conv_winograd->forward(p, x + xi, w + wi, b, y + yi);
+      }
+    }
+    if (method == Method::kDirect) {
+      return detail::of_type<T>(*detail::conv_direct).forward(p, x + xi, w + wi, b, y + yi);
+    }
+    plain_forward(p, x + xi, w + wi, b, y + yi);
+  });
+}
+
+template <class T>
+void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
+  const ConvPlan p(s);
+  if (p.group_in * p.in_area == 0) return;
+  const Method method = choose<T>(p, ConvPass::kGradInput).method;
+  for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
+    if constexpr (sizeof(T) == 4) {
+      if (method == Method::kWinograd) {
+        return detail::conv_winograd->grad_input(p, dy + yi, w + wi, dx + xi);
+      }
+    }
+    if (method == Method::kDirect) {
+      return detail::of_type<T>(*detail::conv_direct).grad_input(p, dy + yi, w + wi, dx + xi);
+    }
+    plain_grad_input(p, dy + yi, w + wi, dx + xi);
+  });
+}
+
+template <class T>
+void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
+  const ConvPlan p(s);
+  const int64_t size = s.out_channels * p.group_in * p.taps;
+  if (size == 0) return;
+  if (p.batch * p.out_area == 0) {
+    std::fill_n(dw, size, T{0});
+    return;
+  }
+  const Method method = choose<T>(p, ConvPass::kGradWeight).method;
+  for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
+    const bool add = yi >= s.out_channels * p.out_area;  // the first image sets it
+    if constexpr (sizeof(T) == 4) {
+      if (method == Method::kWinograd) {
+        return detail::conv_winograd->grad_weight(p, x + xi, dy + yi, add, dw + wi);
+      }
+    }
+    if (method == Method::kDirect) {
+      return detail::of_type<T>(*detail::conv_direct_weights)
+          .grad_weight(p, x + xi, dy + yi, add, dw + wi);
+    }
+    plain_grad_weight(p, x + xi, dy + yi, add, dw + wi);
+  });
+}
+
+template <class T>
+void grad_bias(const ConvShape& s, const T* dy, T* db) {
+  const ConvPlan p(s);
+  const int64_t size = p.out[0] * p.out[1] * p.out[2];
+  std::fill_n(db, s.out_channels, T{0});
+  for (int64_t c = 0; c < s.batch * s.out_channels; ++c, dy += size) {
+    T sum = 0;
+    for (int64_t i = 0; i < size; ++i) sum += dy[i];
+    db[c % s.out_channels] += sum;
+  }
+}
+
+}  // namespace
+
+void conv_forward(const ConvShape& s, const float* x, const float* w, const float* bias, float* y) {
+  forward(s, x, w, bias, y);
+}
+void conv_forward(const ConvShape& s, const double* x, const double* w, const double* bias,
+                  double* y) {
+  forward(s, x, w, bias, y);
+}
+void conv_grad_input(const ConvShape& s, const float* dy, const float* w, float* dx) {
+  grad_input(s, dy, w, dx);
+}
+void conv_grad_input(const ConvShape& s, const double* dy, const double* w, double* dx) {
+  grad_input(s, dy, w, dx);
+}
+void conv_grad_weight(const ConvShape& s, const float* x, const float* dy, float* dw) {
+  grad_weight(s, x, dy, dw);
+}
+void conv_grad_weight(const ConvShape& s, const double* x, const double* dy, double* dw) {
+  grad_weight(s, x, dy, dw);
+}
+void conv_grad_bias(const ConvShape& s, const float* dy, float* db) { grad_bias(s, dy, db); }
+void conv_grad_bias(const ConvShape& s, const double* dy, double* db) { grad_bias(s, dy, db); }
+
+size_t conv_workspace_bytes(const ConvShape& s, ConvPass pass, size_t element_size) {
+  const ConvPlan p(s);
+  return element_size == sizeof(float) ? choose<float>(p, pass).bytes
+                                       : choose<double>(p, pass).bytes;
+}
+
+}  // namespace ebb::kernels
