@@ -31,6 +31,7 @@
 #include "ebb/nn/linear.h"
 #include "ebb/nn/module.h"
 #include "ebb/nn/module_list.h"
+#include "ebb/nn/norm.h"
 #include "ebb/nn/optim/optim.h"
 #include "ebb/nn/recurrent.h"
 #include "ebb/nn/sequential.h"

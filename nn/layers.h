@@ -5,10 +5,11 @@
 #include <cstdint>
 
 #include "ebb/nn/module.h"
+#include "ebb/nn/norm.h"
 #include "ebb/ops/activation.h"
 #include "ebb/ops/unary.h"
 
-// Layers that keep little or nothing: activations, dropout, normalisation.
+// Layers that keep nothing: activations and dropout. Normalisation is in nn/norm.h.
 namespace ebb::nn {
 
 // One activation is one line: its name, its options with their defaults, its function.
@@ -78,32 +79,6 @@ class Dropout : public Layer {
 
  private:
   double p_;
-};
-
-struct LayerNormOptions {
-  double eps = 1e-5;
-  bool elementwise_affine = true;
-};
-
-/// Brings the last axes, of shape `normalized_shape`, to mean 0 and variance 1, then times `weight`
-/// plus `bias`, both of that shape: Ba, Kiros, Hinton 2016.
-class LayerNorm : public Layer {
- public:
-  explicit LayerNorm(const Shape& normalized_shape, LayerNormOptions options = {});
-  LayerNorm(Module& parent, std::string name, const Shape& normalized_shape,
-            LayerNormOptions options = {});
-  /// Throws ShapeError where x does not end in normalized_shape.
-  Tensor forward(const Tensor& x) const override;
-  std::unique_ptr<Module> clone() const override { return clone_as(*this, shape_, options_); }
-
-  Parameter weight;
-  Parameter bias;
-
- private:
-  void start();
-
-  Shape shape_;
-  LayerNormOptions options_;
 };
 
 }  // namespace ebb::nn

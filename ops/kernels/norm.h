@@ -5,16 +5,17 @@
 
 #include "ebb/ops/kernels/dispatch.h"
 
-// Normalisation of rows: each row of n contiguous elements, n >= 1, is brought to mean 0 and
-// variance 1. T = float or double.
+// Normalisation of rows of n contiguous elements, n >= 1. T = float or double.
 namespace ebb::kernels {
 
 namespace detail {
 
 template <class T>
 struct NormTable {
-  void (*forward)(const T* x, const T* w, const T* b, T* y, size_t n, double eps);
-  void (*backward)(const T* x, const T* w, const T* g, T* gx, T* gw, size_t n, double eps);
+  void (*layer)(const T* x, const T* w, const T* b, T* y, size_t n, double eps);
+  void (*layer_backward)(const T* x, const T* w, const T* g, T* gx, T* gw, size_t n, double eps);
+  void (*rms)(const T* x, const T* w, T* y, size_t n, double eps);
+  void (*rms_backward)(const T* x, const T* w, const T* g, T* gx, T* gw, size_t n, double eps);
 };
 struct NormTables {
   NormTable<float> f32;
@@ -37,7 +38,7 @@ const NormTable<T>& norm_table() {
 /// `w` and `b` may be null. y may be x.
 template <class T>
 void layer_norm_row(const T* x, const T* w, const T* b, T* y, size_t n, double eps) {
-  detail::norm_table<T>().forward(x, w, b, y, n, eps);
+  detail::norm_table<T>().layer(x, w, b, y, n, eps);
 }
 
 /// From the gradient g of y: that of x in gx, which may be g; that of w is added to gw. Either may
@@ -45,7 +46,19 @@ void layer_norm_row(const T* x, const T* w, const T* b, T* y, size_t n, double e
 template <class T>
 void layer_norm_backward_row(const T* x, const T* w, const T* g, T* gx, T* gw, size_t n,
                              double eps) {
-  detail::norm_table<T>().backward(x, w, g, gx, gw, n, eps);
+  detail::norm_table<T>().layer_backward(x, w, g, gx, gw, n, eps);
+}
+
+/// y = x / sqrt(mean(x^2) + eps) * w; `w` may be null. y may be x.
+template <class T>
+void rms_norm_row(const T* x, const T* w, T* y, size_t n, double eps) {
+  detail::norm_table<T>().rms(x, w, y, n, eps);
+}
+
+/// Its gradients, as those of layer_norm_row.
+template <class T>
+void rms_norm_backward_row(const T* x, const T* w, const T* g, T* gx, T* gw, size_t n, double eps) {
+  detail::norm_table<T>().rms_backward(x, w, g, gx, gw, n, eps);
 }
 
 }  // namespace ebb::kernels

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "ebb/autograd/leaf.h"
@@ -107,6 +108,92 @@ const RegisterSamples kLayerNorm{
       s.no_scalar = "there is no axis to normalise";
       return s;
     }};
+
+RefArray rms_reference(Span<const RefArray> in) {
+  const RefArray& x = in[0];
+  RefArray y = x;
+  const size_t n =
+      in.size() > 1 ? in[1].v.size() : static_cast<size_t>(x.shape[x.shape.rank() - 1]);
+  for (size_t first = 0; first < x.v.size(); first += n) {
+    double squares = 0;
+    for (size_t i = 0; i < n; ++i) squares += x.v[first + i] * x.v[first + i];
+    for (size_t i = 0; i < n; ++i) {
+      y.v[first + i] /= std::sqrt(squares / static_cast<double>(n) + kEps);
+      if (in.size() > 1) y.v[first + i] *= in[1].v[i];
+    }
+  }
+  return y;
+}
+
+Sample rms_sample(const Shape& x, const Shape& last, bool weight) {
+  Sample s{.name = absl::StrCat(x.str(), " over ", last.str(), weight ? " with weight" : "")};
+  s.inputs.push_back(normal(x));
+  if (weight) s.inputs.push_back(normal(last));
+  s.call = [last](Span<const Tensor> in) {
+    return rms_norm(in[0], last, in.size() > 1 ? in[1] : Tensor(), kEps);
+  };
+  s.reference = rms_reference;
+  s.tolerance32 = 1e-4;
+  return s;
+}
+
+const RegisterSamples kRmsNorm{
+    "rms_norm", [] {
+      OpSamples s{.op = "rms_norm"};
+      s.samples = {rms_sample({5}, {5}, false),       rms_sample({5}, {5}, true),
+                   rms_sample({3, 4}, {4}, true),     rms_sample({3, 4}, {3, 4}, true),
+                   rms_sample({2, 3, 4}, {4}, false), rms_sample({2, 3, 4}, {3, 4}, true),
+                   rms_sample({0, 4}, {4}, true),     rms_sample({3, 1}, {1}, true)};
+      s.sized = [](int64_t n) {
+        std::vector<Sample> all;
+        if (n > 0) all = {rms_sample({n}, {n}, true), rms_sample({2, n}, {n}, false)};
+        return all;
+      };
+      s.errors = {
+          error_sample<ShapeError>(
+              "end", {normal({3, 4})}, [](const Tensor& x) { return rms_norm(x, {3}); },
+              "rms_norm: x is [3,4], normalized_shape is [3]; x must end in it"),
+          error_sample<ShapeError>(
+              "weight", {normal({3, 4}), normal({3})},
+              [](const Tensor& x, const Tensor& w) { return rms_norm(x, {4}, w); },
+              "rms_norm: weight is [3]; it must be [4]"),
+          error_sample<DTypeError>(
+              "integers", {testing::integers({4}, 0, 3)},
+              [](const Tensor& x) { return rms_norm(x, {4}); }, "rms_norm: input 0 is int64[4]")};
+      s.no_scalar = "there is no axis to normalise";
+      return s;
+    }};
+
+TEST(RmsNormOp, EpsilonIsThatOfTheType) {
+  // All of it is epsilon for numbers this small.
+  const Tensor x = testing::tensor({2}, {0x1p-100, -0x1p-100});
+  const double root = std::sqrt(std::numeric_limits<double>::epsilon());
+  EXPECT_NEAR(rms_norm(x, {2}).to_vector<double>()[0] * root / 0x1p-100, 1, 1e-12);
+  const float froot = std::sqrt(std::numeric_limits<float>::epsilon());
+  EXPECT_NEAR(rms_norm(x.to(kFloat32), {2}).to_vector<double>()[1] * froot / 0x1p-100, -1, 1e-6);
+}
+
+// 10000 +- 0.01 in float32: what a mean that was rounded would be off by is a tenth of that.
+TEST(LayerNormOp, SubtractsTheMeanAndNotWhatItRoundsTo) {
+  std::vector<float> v(512);
+  for (size_t i = 0; i < v.size(); ++i) {
+    v[i] = 1e4f + 0.01f * static_cast<float>(std::sin(static_cast<double>(i * i)));
+  }
+  const Tensor x(Array::of<float>({512}, v));
+  const Tensor g = normal({512});
+  const auto run = [&](DType type) {
+    const Tensor at = variable(x.to(type));
+    const Tensor y = layer_norm(at, {512}, Tensor(), Tensor(), 1e-9);
+    (y * g.to(type)).sum().backward();
+    return std::pair{y.to_vector<double>(), (at.grad() * 0.01).to_vector<double>()};
+  };
+  const auto [y, gx] = run(kFloat32);
+  const auto [want_y, want_gx] = run(kFloat64);
+  for (size_t i = 0; i < y.size(); ++i) {
+    EXPECT_NEAR(y[i], want_y[i], 2e-6);
+    EXPECT_NEAR(gx[i], want_gx[i], 2e-5);
+  }
+}
 
 TEST(LayerNormOp, KeepsItsPrecisionFarFromZero) {
   // In float32 the mean of such a row is off by more than its deviation.
