@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ebb/nn/attention.h"
 
+#include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "ebb/autograd/array_ops.h"
 #include "ebb/nn/init.h"
 #include "ebb/ops/creation.h"
 #include "ebb/ops/elementwise.h"
 #include "ebb/ops/index.h"
 #include "ebb/ops/linalg.h"
+#include "ebb/ops/position.h"
 #include "ebb/ops/random.h"
 #include "ebb/ops/reduce.h"
 #include "ebb/ops/shape.h"
@@ -34,6 +38,10 @@ int64_t checked_size(int64_t embed_dim, int64_t num_heads,
     throw ValueError(absl::StrCat("MultiheadAttention: embed_dim is ", embed_dim,
                                   "; it must be a multiple of num_heads=", num_heads));
   }
+  if (options.rotary && embed_dim / num_heads % 2 != 0) {
+    throw ValueError(absl::StrCat("MultiheadAttention: embed_dim is ", embed_dim, ", num_heads ",
+                                  num_heads, "; rotary positions need heads of even width"));
+  }
   if (!(options.dropout >= 0 && options.dropout <= 1)) {
     throw ValueError(
         absl::StrCat("MultiheadAttention: dropout is ", options.dropout, "; it must be in [0, 1]"));
@@ -41,7 +49,67 @@ int64_t checked_size(int64_t embed_dim, int64_t num_heads,
   return embed_dim;
 }
 
+// Copies [...,T,W] to a view of the same shape whose matrices lie in row-major order.
+void copy_rows(const Array& from, const Array& to) {
+  const int r = from.rank();
+  const size_t bytes =
+      static_cast<size_t>(from.size(r - 2) * from.size(r - 1)) * size_of(from.dtype());
+  if (bytes == 0 || from.numel() == 0) return;
+  const Shape lead(from.dims(), static_cast<size_t>(r - 2));
+  int64_t index[kMaxRank] = {};
+  for (int64_t n = 0; n < lead.numel(); ++n) {
+    int64_t at[2] = {0, 0};
+    for (int i = 0; i < r - 2; ++i) {
+      at[0] += index[i] * from.stride(i);
+      at[1] += index[i] * to.stride(i);
+    }
+    const auto size = static_cast<std::ptrdiff_t>(size_of(from.dtype()));
+    std::memcpy(to.raw() + at[1] * size, from.raw() + at[0] * size, bytes);
+    for (int i = r - 3; i >= 0 && ++index[i] == lead[i]; --i) index[i] = 0;
+  }
+}
+
 }  // namespace
+
+Tensor KeyValueCache::append(const Tensor& rows) {
+  const Array from = contiguous(rows.array());
+  const int r = from.rank();
+  if (r < 2) {
+    throw ShapeError(
+        absl::StrCat("KeyValueCache: rows are ", from.shape().str(), "; they must be [...,T,W]"));
+  }
+  const int64_t count = from.size(r - 2);
+  const auto with_length = [&](const Array& a, int64_t length) {
+    Shape s = a.shape();
+    s[s.rank() - 2] = length;
+    return s;
+  };
+  if (length_ == 0) {
+    const bool fits = room_.defined() && room_.dtype() == from.dtype() &&
+                      with_length(room_, 0) == with_length(from, 0);
+    if (!fits) room_ = Array();
+  } else if (room_.dtype() != from.dtype() || with_length(room_, 0) != with_length(from, 0)) {
+    throw ShapeError(absl::StrCat("KeyValueCache: rows are ", from.meta().str(), ", those before ",
+                                  Meta{room_.dtype(), with_length(room_, length_)}.str(),
+                                  "; only their number may differ"));
+  }
+  const auto part = [&](const Array& a, int64_t first, int64_t length) {
+    return a.view(with_length(a, length), a.strides(), first * a.stride(r - 2));
+  };
+  const int64_t room = room_.defined() ? room_.size(r - 2) : 0;
+  if (length_ + count > room) {
+    constexpr int64_t kLeast = 64;
+    const Array larger = Array::empty(
+        from.dtype(), with_length(from, std::max({length_ + count, 2 * room, kLeast})));
+    if (length_ > 0) {
+      copy_rows(part(room_, 0, length_), part(larger, 0, length_));
+    }
+    room_ = larger;
+  }
+  copy_rows(from, part(room_, length_, count));
+  length_ += count;
+  return Tensor(part(room_, 0, length_));
+}
 
 MultiheadAttention::MultiheadAttention(int64_t embed_dim, int64_t num_heads,
                                        MultiheadAttentionOptions options)
@@ -95,14 +163,21 @@ Tensor MultiheadAttention::project(const Tensor& x, int first, int count) const 
   return in_proj_bias.defined() ? linear(x, weight, rows(in_proj_bias)) : linear(x, weight);
 }
 
+// Projections with their first columns turned by the positions, of which the first is `position`.
+Tensor MultiheadAttention::turned(const Tensor& projected, int64_t columns,
+                                  int64_t position) const {
+  if (!options_.rotary) return projected;
+  return rotary_embedding(projected, embed_dim_ / num_heads_,
+                          {.offset = position, .base = options_.rotary_base, .columns = columns});
+}
+
 // The masks as one that scaled_dot_product_attention takes, true where a query sees a key;
 // undefined where there is none. Samples come first in query and key.
 Tensor MultiheadAttention::mask_of(const MultiheadAttentionCall& call, const Tensor& query,
-                                   const Tensor& key) const {
+                                   int64_t cols) const {
   const bool batched = query.dim() == 3;
   const int64_t n = batched ? query.size(0) : 1;
   const int64_t rows = query.size(-2);
-  const int64_t cols = key.size(-2);
   const auto require = [&](const char* name, const Tensor& mask, const Shape& want,
                            const Shape& other) {
     if (mask.shape() != want && mask.shape() != other) {
@@ -166,19 +241,36 @@ MultiheadAttentionOutput MultiheadAttention::operator()(const Tensor& query, con
   const auto samples_first = [&](const Tensor& x) { return swap ? transpose(x, 0, 1) : x; };
   const bool shared_keys = packed() && same_tensor(key, value);
   const Tensor q = samples_first(query);
-  const Tensor k = shared_keys && same_tensor(query, key) ? q : samples_first(key);
+  const bool one = same_tensor(query, key);
+  const Tensor k = shared_keys && one ? q : samples_first(key);
+  const bool self = shared_keys && one;
+  if (call.cache != nullptr && !self) {
+    throw ValueError(
+        "MultiheadAttention: with a cache query, key and value must be one tensor, and as wide as "
+        "embed_dim");
+  }
+  const int64_t position = call.cache != nullptr ? call.cache->length() : 0;
   absl::InlinedVector<Tensor, 3> inputs;
-  if (shared_keys && same_tensor(query, key)) {
-    inputs.push_back(project(q, 0, 3));
+  if (self) {
+    inputs.push_back(turned(project(q, 0, 3), 2 * e, position));
   } else {
-    inputs.push_back(project(q, 0, 1));
-    inputs.push_back(project(k, 1, shared_keys ? 2 : 1));
+    inputs.push_back(turned(project(q, 0, 1), e, 0));
+    inputs.push_back(turned(project(k, 1, shared_keys ? 2 : 1), e, 0));
     if (!shared_keys) inputs.push_back(project(samples_first(value), 2, 1));
   }
+  if (call.cache != nullptr) {
+    inputs.push_back(call.cache->append(narrow(inputs[0], -1, e, 2 * e)));
+    inputs[0] = narrow(inputs[0], -1, 0, e);
+  }
+  const int64_t cols = call.cache != nullptr ? call.cache->length() : k.size(-2);
+  const int64_t weights_count = q.numel() / e * num_heads_ * cols;
   AttentionOptions options{.dropout_p = is_training() ? options_.dropout : 0,
-                           .is_causal = call.is_causal};
+                           .is_causal = call.is_causal,
+                           .alibi = options_.alibi,
+                           .query_offset = position,
+                           .keep_weights = call.need_weights || weights_count <= kKeptWeights};
   if (call.attn_mask.defined() || call.key_padding_mask.defined()) {
-    options.attn_mask = mask_of(call, q, k);
+    options.attn_mask = mask_of(call, q, cols);
   }
   const Generator::State before = default_generator().state();
   AttentionOutput attended = multi_head_attention(inputs, num_heads_, options);

@@ -14,6 +14,32 @@ struct MultiheadAttentionOptions {
   int64_t kdim = 0;          ///< size of a key; 0: embed_dim
   int64_t vdim = 0;          ///< size of a value; 0: embed_dim
   bool batch_first = false;  ///< samples come before positions: [N,T,E] and not [T,N,E]
+  /// Queries and keys are turned by their positions, rotary_embedding(), each from its first row
+  /// on.
+  bool rotary = false;
+  double rotary_base = 10000;
+  bool alibi = false;  ///< scores fall off with the distance: AttentionOptions
+};
+
+/// Keys and values of the positions that were attended to so far, so that the next ones of a
+/// sequence need only their own: for making a sequence one element at a time. Holds values without
+/// history, of one sequence or several of one length.
+class KeyValueCache {
+ public:
+  /// Positions.
+  int64_t length() const { return length_; }
+  void clear() {
+    length_ = 0;
+    if (room_.defined()) room_.bump_version();
+  }
+  /// Puts rows [...,T,W] behind those that are there; all of them, [...,length,W], without a copy.
+  /// They are overwritten by a later call after clear(). Throws ShapeError, DTypeError where the
+  /// rows are of another kind than before.
+  Tensor append(const Tensor& rows);
+
+ private:
+  Array room_;  // [...,capacity,W]
+  int64_t length_ = 0;
 };
 
 /// How one call attends. As in PyTorch, and other than in scaled_dot_product_attention, a bool mask
@@ -28,6 +54,9 @@ struct MultiheadAttentionCall {
   bool average_attn_weights = true;  ///< over the heads
   /// Query i sees the keys 0..i only; needs no attn_mask.
   bool is_causal = false;
+  /// The positions of before, to which those of this call are added: keys are all of them, and
+  /// masks as wide. Self-attention only, without a gradient to what is in the cache.
+  KeyValueCache* cache = nullptr;
 };
 
 struct MultiheadAttentionOutput {
@@ -48,14 +77,16 @@ struct MultiheadAttentionOutput {
 ///   Tensor y = attend(x, x, x).output;
 class MultiheadAttention : public Module {
  public:
-  /// Throws ValueError where a size is below 1, embed_dim is no multiple of num_heads, or dropout
-  /// is outside [0, 1].
+  /// Throws ValueError where a size is below 1, embed_dim is no multiple of num_heads (of twice
+  /// that if rotary), or dropout is outside [0, 1].
   MultiheadAttention(int64_t embed_dim, int64_t num_heads, MultiheadAttentionOptions options = {});
   MultiheadAttention(Module& parent, std::string name, int64_t embed_dim, int64_t num_heads,
                      MultiheadAttentionOptions options = {});
 
   /// Where query, key and value are one tensor (or key and value are), they are projected by one
-  /// product. Throws ShapeError where sizes or masks do not fit, DTypeError on the type of a mask.
+  /// product. Weights that are not needed are not kept either where they are many. Throws
+  /// ShapeError where sizes or masks do not fit, DTypeError on the type of a mask, ValueError where
+  /// there is a cache but query, key and value are not one tensor.
   MultiheadAttentionOutput operator()(const Tensor& query, const Tensor& key, const Tensor& value,
                                       const MultiheadAttentionCall& call = {},
                                       Where where = Where::current()) const;
@@ -72,7 +103,8 @@ class MultiheadAttention : public Module {
   void start();
   bool packed() const { return in_proj_weight.defined(); }
   Tensor project(const Tensor& x, int first, int count) const;
-  Tensor mask_of(const MultiheadAttentionCall& call, const Tensor& query, const Tensor& key) const;
+  Tensor turned(const Tensor& projected, int64_t columns, int64_t position) const;
+  Tensor mask_of(const MultiheadAttentionCall& call, const Tensor& query, int64_t cols) const;
 
   int64_t embed_dim_;
   int64_t num_heads_;

@@ -6,7 +6,7 @@
 #include "ebb/nn/attention.h"
 #include "ebb/nn/layers.h"
 #include "ebb/nn/module_list.h"
-#include "ebb/ops/creation.h"
+#include "ebb/nn/position.h"
 
 // The Transformer of Vaswani et al., "Attention is all you need", 2017, and its form that
 // normalises before each part (norm_first) rather than after: Xiong et al., "On layer normalization
@@ -23,13 +23,27 @@ struct TransformerLayerOptions {
   double layer_norm_eps = 1e-5;
   bool batch_first = false;
   bool norm_first = false;
-  bool bias = true;  ///< of attention and linear layers; the norms always have one
+  bool bias = true;     ///< of attention and linear layers; the norms always have one
+  bool rotary = false;  ///< positions in self-attention: MultiheadAttentionOptions
+  bool alibi = false;
+
+  /// Of the attention to the sequence itself, and to another.
+  MultiheadAttentionOptions self_attention() const {
+    MultiheadAttentionOptions o = attention();
+    o.rotary = rotary;
+    o.alibi = alibi;
+    return o;
+  }
+  MultiheadAttentionOptions attention() const {
+    return {.dropout = dropout, .bias = bias, .batch_first = batch_first};
+  }
 };
 
 struct TransformerEncoderMasks {
   Tensor src_mask = {};              ///< [T,T]: query, key
   Tensor src_key_padding_mask = {};  ///< [T] or [N,T]
   bool is_causal = false;
+  KeyValueCache* cache = nullptr;  ///< of one layer: MultiheadAttentionCall
 };
 
 struct TransformerDecoderMasks {
@@ -41,60 +55,80 @@ struct TransformerDecoderMasks {
   bool memory_is_causal = false;
 };
 
+/// What the layers share: self-attention, two linear layers with an activation between, and norms.
+class TransformerLayer : public Module {
+ private:
+  // First of all, since the parts are made by them.
+  int64_t d_model_;
+  int64_t nhead_;
+  TransformerLayerOptions options_;
+
+ public:
+  MultiheadAttention self_attn{*this, "self_attn", d_model_, nhead_, options_.self_attention()};
+  Linear linear1{*this, "linear1", d_model_, options_.dim_feedforward, {.bias = options_.bias}};
+  Linear linear2{*this, "linear2", options_.dim_feedforward, d_model_, {.bias = options_.bias}};
+  LayerNorm norm1{*this, "norm1", {d_model_}, {.eps = options_.layer_norm_eps}};
+  LayerNorm norm2{*this, "norm2", {d_model_}, {.eps = options_.layer_norm_eps}};
+
+ protected:
+  TransformerLayer(int64_t d_model, int64_t nhead, const TransformerLayerOptions& options)
+      : d_model_(d_model), nhead_(nhead), options_(options) {}
+  TransformerLayer(Module& parent, std::string name, int64_t d_model, int64_t nhead,
+                   const TransformerLayerOptions& options)
+      : Module(parent, std::move(name)), d_model_(d_model), nhead_(nhead), options_(options) {}
+
+  int64_t d_model() const { return d_model_; }
+  int64_t nhead() const { return nhead_; }
+  const TransformerLayerOptions& options() const { return options_; }
+  // x plus what `part` makes of it, with the norm before the part or after the sum.
+  template <class F>
+  Tensor residual(const Tensor& x, const LayerNorm& norm, const F& part) const;
+  // The two linear layers.
+  Tensor feed_forward(const Tensor& x) const;
+};
+
 /// Self-attention, then two linear layers with an activation between, each added to what came in.
 /// Parameters under `self_attn`, `linear1`, `linear2`, `norm1` and `norm2`.
-class TransformerEncoderLayer : public Module {
+class TransformerEncoderLayer : public TransformerLayer {
  public:
   /// Throws ValueError as MultiheadAttention and Linear do.
-  TransformerEncoderLayer(int64_t d_model, int64_t nhead, TransformerLayerOptions options = {});
+  TransformerEncoderLayer(int64_t d_model, int64_t nhead, TransformerLayerOptions options = {})
+      : TransformerLayer(d_model, nhead, options) {}
   TransformerEncoderLayer(Module& parent, std::string name, int64_t d_model, int64_t nhead,
-                          TransformerLayerOptions options = {});
+                          TransformerLayerOptions options = {})
+      : TransformerLayer(parent, std::move(name), d_model, nhead, options) {}
 
   /// Throws ShapeError where sizes or masks do not fit.
   Tensor operator()(const Tensor& src, const TransformerEncoderMasks& masks = {},
                     Where where = Where::current()) const;
-  std::unique_ptr<Module> clone() const override;
-
-  MultiheadAttention self_attn;
-  Linear linear1;
-  Linear linear2;
-  LayerNorm norm1;
-  LayerNorm norm2;
-
- private:
-  int64_t d_model_;
-  int64_t nhead_;
-  TransformerLayerOptions options_;
+  std::unique_ptr<Module> clone() const override {
+    return clone_as(*this, d_model(), nhead(), options());
+  }
 };
 
 /// Self-attention, attention to `memory`, then two linear layers with an activation between, each
 /// added to what came in. Parameters under `self_attn`, `multihead_attn`, `linear1`, `linear2`,
 /// `norm1`, `norm2` and `norm3`.
-class TransformerDecoderLayer : public Module {
+class TransformerDecoderLayer : public TransformerLayer {
  public:
   /// Throws ValueError as MultiheadAttention and Linear do.
-  TransformerDecoderLayer(int64_t d_model, int64_t nhead, TransformerLayerOptions options = {});
+  TransformerDecoderLayer(int64_t d_model, int64_t nhead, TransformerLayerOptions options = {})
+      : TransformerLayer(d_model, nhead, options) {}
   TransformerDecoderLayer(Module& parent, std::string name, int64_t d_model, int64_t nhead,
-                          TransformerLayerOptions options = {});
+                          TransformerLayerOptions options = {})
+      : TransformerLayer(parent, std::move(name), d_model, nhead, options) {}
 
   /// tgt [T,E], memory [S,E] to [T,E]. Throws ShapeError where sizes or masks do not fit.
   Tensor operator()(const Tensor& tgt, const Tensor& memory,
                     const TransformerDecoderMasks& masks = {},
                     Where where = Where::current()) const;
-  std::unique_ptr<Module> clone() const override;
+  std::unique_ptr<Module> clone() const override {
+    return clone_as(*this, d_model(), nhead(), options());
+  }
 
-  MultiheadAttention self_attn;
-  MultiheadAttention multihead_attn;
-  Linear linear1;
-  Linear linear2;
-  LayerNorm norm1;
-  LayerNorm norm2;
-  LayerNorm norm3;
-
- private:
-  int64_t d_model_;
-  int64_t nhead_;
-  TransformerLayerOptions options_;
+  MultiheadAttention multihead_attn{*this, "multihead_attn", d_model(), nhead(),
+                                    options().attention()};
+  LayerNorm norm3{*this, "norm3", {d_model()}, {.eps = options().layer_norm_eps}};
 };
 
 struct TransformerOptions {
@@ -151,12 +185,5 @@ class TransformerDecoder : public TransformerStack<TransformerDecoderLayer> {
                     Where where = Where::current()) const;
   std::unique_ptr<Module> clone() const override { return clone_stack(*this); }
 };
-
-/// [length, d_model] of sines and cosines that tell positions apart: element [t,2i] is
-/// sin(t / base^(2i / d_model)), element [t,2i+1] the cosine of the same: Vaswani et al. 2017,
-/// section 3.5. float32 unless options name another floating type. Throws ValueError where length
-/// is negative, d_model below 1 or base not positive, DTypeError on another type.
-Tensor sinusoidal_positional_encoding(int64_t length, int64_t d_model,
-                                      const TensorOptions& options = {}, double base = 10000);
 
 }  // namespace ebb::nn

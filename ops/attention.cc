@@ -2,242 +2,45 @@
 #include "ebb/ops/attention.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <limits>
-#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "ebb/ops/creation.h"
-#include "ebb/ops/elementwise.h"
-#include "ebb/ops/index.h"
-#include "ebb/ops/join.h"
-#include "ebb/ops/kernels/binary.h"
-#include "ebb/ops/kernels/blas.h"
-#include "ebb/ops/kernels/softmax.h"
-#include "ebb/ops/linalg.h"
-#include "ebb/ops/product.h"
-#include "ebb/ops/random.h"
-#include "ebb/ops/reduce.h"
-#include "ebb/ops/shape.h"
+#include "ebb/ops/attention_util.h"
 
 namespace ebb {
 namespace ops {
 
 namespace {
 
-struct AttentionAttrs {
-  double scale = 1;
-  double dropout = 0;
-  Generator::State state;  // of the dropout
-  int64_t heads = 0;       // side by side in the last axis; 0: that is one head
-  int parts = 3;           // inputs that query, key and value come in
-  bool has_mask = false;   // as the input after them
-  bool causal = false;
-};
+// Queries that are taken together where each sees another number of keys: the more, the better for
+// the products; the fewer, the less is computed that nobody sees.
+constexpr int64_t kCausalBlock = 64;
 
-enum Role { kQuery, kKey, kValue };
-
-// The input that holds it, and which part of that input's last axis.
-int input_of(const AttentionAttrs& a, Role r) {
-  return static_cast<int>(std::min(static_cast<unsigned>(r), static_cast<unsigned>(a.parts) - 1));
-}
-int position_of(const AttentionAttrs& a, Role r) { return r - input_of(a, r); }
-int parts_of_input(const AttentionAttrs& a, int input) {
-  return input == a.parts - 1 ? 4 - a.parts : 1;
-}
-int64_t width_of(const AttentionAttrs& a, int input, int64_t last_size) {
-  return last_size / (parts_of_input(a, input) * std::max<int64_t>(a.heads, 1));
-}
-
-int64_t size_at(const Shape& s, int axis_from_end) { return s[s.rank() - axis_from_end]; }
-
-Shape leading(const Shape& s) { return Shape(s.data(), static_cast<size_t>(s.rank() - 2)); }
-
-// Where the matrices of one of query, key, value and output lie: one for each index of `lead`, the
-// leading axes of the weights, of which the last counts the heads, if there are any.
-class Heads {
- public:
-  // Of an array that has nothing but this matrix in its last axis, as the output.
-  Heads(const AttentionAttrs& a, const Array& array, const Shape& lead)
-      : Heads(a, array, 0, array.size(array.rank() - 1) / std::max<int64_t>(a.heads, 1), lead) {}
-  // Of an input that holds `role`.
-  Heads(const AttentionAttrs& a, const Array& array, Role role, const Shape& lead)
-      : Heads(a, array, position_of(a, role),
-              width_of(a, input_of(a, role), array.size(array.rank() - 1)), lead) {}
-
-  int64_t offset(const int64_t* index) const {
-    int64_t at = first_;
-    for (int i = 0; i < rank_; ++i) at += index[i] * strides_[i];
-    return at;
-  }
-  template <class T>
-  const T* at(const int64_t* index) const {
-    return matrices_.data<T>() + offset(index);
-  }
-  bool trans() const { return matrices_.trans(); }
-  int64_t ld() const { return matrices_.ld(); }
-  int64_t width() const { return width_; }
-
- private:
-  // `position`: which of the parts of that width in the last axis.
-  Heads(const AttentionAttrs& a, const Array& array, int position, int64_t width, const Shape& lead)
-      : matrices_(array), width_(width) {
-    const Array& m = matrices_.array();
-    const int r = m.rank();
-    const int axes = lead.rank() - (a.heads > 0 ? 1 : 0);
-    for (int i = 0; i < axes; ++i) {
-      const int at = i - (axes - (r - 2));
-      strides_[i] = at < 0 || m.size(at) == 1 ? 0 : m.stride(at);
-    }
-    const int64_t column = matrices_.trans() ? matrices_.ld() : 1;
-    if (a.heads > 0) strides_[axes] = width * column;
-    first_ = position * std::max<int64_t>(a.heads, 1) * width * column;
-    rank_ = lead.rank();
-  }
-
-  Matrices matrices_;
-  int64_t width_;  // columns of the matrix
-  int64_t strides_[kMaxRank];
-  int64_t first_;
-  int rank_;
-};
-
-// Calls f(count, index) for all indices of `lead` in row-major order.
+// Calls f(first, count) for blocks of rows.
 template <class F>
-void for_each_index(const Shape& lead, F&& f) {
-  int64_t index[kMaxRank] = {};
-  const int64_t n = lead.numel();
-  for (int64_t k = 0; k < n; ++k) {
-    f(k, index);
-    for (int i = lead.rank() - 1; i >= 0 && ++index[i] == lead[i]; --i) index[i] = 0;
-  }
+void for_each_block(int64_t rows, int64_t block, const F& f) {
+  for (int64_t first = 0; first < rows; first += block) f(first, std::min(block, rows - first));
 }
 
-// A mask as it is read at every index of the weights.
-struct MaskView {
-  MaskView(const Array& array, const Shape& weights) : mask(array), lead(weights.rank() - 2) {
-    if (mask.defined()) broadcast_strides(mask, weights, strides);
-  }
-  template <class M>
-  const M* at(const int64_t* index) const {
-    const M* p = mask.data<M>();
-    for (int i = 0; i < lead; ++i) p += index[i] * strides[i];
-    return p;
-  }
-  int64_t down() const { return strides[lead]; }
-  int64_t right() const { return strides[lead + 1]; }
-
-  Array mask;
-  int lead;
-  int64_t strides[kMaxRank];
-};
-
-// Applies the mask to the scores of a row, of which n are there. Whether one of them is left.
 template <class T>
-bool mask_row(const MaskView& m, const int64_t* index, int64_t row, T* scores, int64_t n) {
-  constexpr T kNone = -std::numeric_limits<T>::infinity();
-  const int64_t step = m.right();
-  if (m.mask.dtype() == kBool) {
-    const bool* sees = m.at<bool>(index) + row * m.down();
-    bool any = false;
-    for (int64_t j = 0; j < n; ++j) {
-      if (!sees[j * step]) scores[j] = kNone;
-      any |= scores[j] != kNone;
-    }
-    return any;
-  }
-  const T* bias = m.at<T>(index) + row * m.down();
-  bool any = false;
-  for (int64_t j = 0; j < n; ++j) {
-    scores[j] += bias[j * step];
-    any |= scores[j] != kNone;  // NaN is something
-  }
-  return any;
+void attend_rows(const AttentionWeights& weights, const Heads& value, const Heads& y, T* to,
+                 const int64_t* index, int64_t first, int64_t count, const T* kept) {
+  kernels::gemm(false, value.trans(), count, y.width(), weights.visible(first + count), T{1}, kept,
+                std::max<int64_t>(weights.cols(), 1), value.at<T>(index), value.ld(), T{0},
+                to + y.offset(index) + first * y.ld(), y.ld());
 }
-
-// Scores of one head to weights.
-template <class T>
-void weigh(const AttentionAttrs& a, const MaskView& mask, const int64_t* index, T* p, int64_t rows,
-           int64_t cols) {
-  if (cols == 0) return;
-  for (int64_t i = 0; i < rows; ++i, p += cols) {
-    const int64_t n = a.causal ? std::min(i + 1, cols) : cols;
-    if (a.has_mask && !mask_row(mask, index, i, p, n)) {
-      std::fill_n(p, cols, T{0});
-      continue;
-    }
-    kernels::softmax_row(p, p, static_cast<size_t>(n));
-    std::fill(p + n, p + cols, T{0});
-  }
-}
-
-// The weights that dropout leaves, scaled; the same numbers as dropout() draws.
-template <class T>
-void drop(const AttentionAttrs& a, Generator& g, const T* p, T* kept, int64_t n) {
-  constexpr int64_t kChunk = 512;
-  const T scales[] = {0, a.dropout == 1 ? T{0} : static_cast<T>(1 / (1 - a.dropout))};
-  uint8_t keep[kChunk];
-  for (int64_t at = 0; at < n; at += kChunk) {
-    const int64_t count = std::min(kChunk, n - at);
-    g.fill_bernoulli(keep, static_cast<size_t>(count), 1 - a.dropout);
-    for (int64_t i = 0; i < count; ++i) kept[at + i] = p[at + i] * scales[keep[i]];
-  }
-}
-
-// The gradient of the weights from that of those which dropout left. Where a weight is 0 by itself
-// its gradient goes nowhere, so any value will do.
-template <class T>
-void undrop(const AttentionAttrs& a, const T* kept, T* g, int64_t n) {
-  const T scale = a.dropout == 1 ? T{0} : static_cast<T>(1 / (1 - a.dropout));
-  for (int64_t i = 0; i < n; ++i) g[i] *= kept[i] != 0 ? scale : T{0};
-}
-
-Tensor dropped(const AttentionAttrs& a, const Tensor& x) {
-  if (a.dropout == 0) return x;
-  Generator g(a.state);
-  return dropout(x, a.dropout, true, g);
-}
-
-// [...,n,H w] to [...,H,n,w], and back.
-Tensor split_heads(const AttentionAttrs& a, const Tensor& x) {
-  if (a.heads == 0) return x;
-  Shape shape = x.shape();
-  const int64_t width = size_at(shape, 1) / a.heads;
-  shape[shape.rank() - 1] = a.heads;
-  shape.push_back(width);
-  return transpose(reshape(x, shape), -3, -2);
-}
-Tensor join_heads(const AttentionAttrs& a, const Tensor& x) {
-  if (a.heads == 0) return x;
-  const Tensor y = transpose(x, -3, -2);
-  return reshape(y, [&] {
-    const Shape s = y.shape();
-    Shape to(s.data(), static_cast<size_t>(s.rank() - 1));
-    to[to.rank() - 1] = size_at(s, 1) * a.heads;
-    return to;
-  }());
-}
-
-constexpr const char* kNames[3][3] = {
-    {"query_key_value", "", ""}, {"query", "key_value", ""}, {"query", "key", "value"}};
 
 }  // namespace
 
+// Keeps the weights.
 struct Attention {
   static constexpr OpDoc kDoc{"scaled_dot_product_attention",
                               "y = p value, p = softmax(scale query key' + mask)",
                               "query:[...,t,d] key:[...,s,d] value:[...,s,e] mask:[...,t,s] -> "
                               "y:[...,t,e] p:[...,t,s]"};
   using Attrs = AttentionAttrs;
-  static std::string describe(const Attrs& a) {
-    std::string s = absl::StrCat("scale=", a.scale);
-    if (a.heads > 0) absl::StrAppend(&s, " heads=", a.heads);
-    if (a.causal) absl::StrAppend(&s, " causal");
-    if (a.dropout > 0) absl::StrAppend(&s, " dropout=", a.dropout);
-    return s;
-  }
+  static std::string describe(const Attrs& a) { return describe_attention(a); }
   static GradUses uses(const Attrs& a, int input) {
     const auto holding = [&](Role r) { return detail::bit(input_of(a, r)); };
     GradUses u{.out = 0b110, .shapes = detail::bit(input)};
@@ -249,287 +52,189 @@ struct Attention {
     if (k) u.in |= holding(kQuery);
     return u;
   }
-
-  template <class... Why>
-  [[noreturn]] static void misfit(const Attrs& a, Span<const Meta> in, const Why&... why) {
-    std::string message = absl::StrCat(kDoc.name, ": ");
-    for (size_t i = 0; i < in.size(); ++i) {
-      absl::StrAppend(&message, i == 0 ? "" : ", ", name(a, static_cast<int>(i)), " is ",
-                      in[i].shape.str());
-    }
-    throw ShapeError(absl::StrCat(message, "; ", why...));
-  }
-  static const char* name(const Attrs& a, int input) {
-    return input == a.parts ? "attn_mask" : kNames[a.parts - 1][input];
-  }
-
   // Outputs: the result, the weights, and with dropout those that are left.
   static Metas infer(const Attrs& a, Span<const Meta> in) {
-    const auto parts = static_cast<size_t>(a.parts);
-    require_inputs(kDoc, in, parts + (a.has_mask ? 1 : 0));
-    require_floating(kDoc, in.first(parts));
-    require_same_dtype(kDoc, in.first(parts));
+    const AttentionShapes shapes = infer_attention(kDoc, a, in);
     const DType dtype = in[0].dtype;
-    const int64_t heads = std::max<int64_t>(a.heads, 1);
-    for (int i = 0; i < a.parts; ++i) {
-      const Shape& s = in[static_cast<size_t>(i)].shape;
-      if (s.rank() < 2) misfit(a, in, name(a, i), " must have rank 2 at least");
-      const int64_t pieces = heads * parts_of_input(a, i);
-      if (size_at(s, 1) % pieces != 0) {
-        misfit(a, in, name(a, i), ".size(-1)=", size_at(s, 1), " must be a multiple of ", pieces);
-      }
-    }
-    const auto holder = [&](Role r) -> const Shape& {
-      return in[static_cast<size_t>(input_of(a, r))].shape;
-    };
-    const auto width = [&](Role r) { return width_of(a, input_of(a, r), size_at(holder(r), 1)); };
-    if (width(kQuery) != width(kKey)) {
-      misfit(a, in, "a query has ", width(kQuery), " elements, a key ", width(kKey));
-    }
-    const int64_t queries = size_at(holder(kQuery), 2);
-    const int64_t keys = size_at(holder(kKey), 2);
-    if (keys != size_at(holder(kValue), 2)) {
-      misfit(a, in, "key.size(-2)=", keys,
-             " must equal value.size(-2)=", size_at(holder(kValue), 2));
-    }
-    Shape lead = leading(holder(kQuery));
-    if (!broadcast_shapes(lead, leading(holder(kKey)), &lead) ||
-        !broadcast_shapes(lead, leading(holder(kValue)), &lead)) {
-      misfit(a, in, "the axes before the last two must be equal or 1, from the last one on");
-    }
-    Shape y = lead;
-    y.push_back(queries);
-    y.push_back(heads * width(kValue));
-    Shape p = lead;
-    if (a.heads > 0) p.push_back(a.heads);
-    p.push_back(queries);
-    p.push_back(keys);
-    if (a.has_mask) {
-      const Meta& mask = in[parts];
-      if (mask.dtype != kBool && mask.dtype != dtype) {
-        throw DTypeError(absl::StrCat(kDoc.name, ": attn_mask is ", mask.str(),
-                                      "; it must be bool or ", name_of(dtype)));
-      }
-      Shape joint;
-      if (!broadcast_shapes(mask.shape, p, &joint) || joint != p) {
-        misfit(a, in, "attn_mask must broadcast to ", p.str());
-      }
-    }
-    Metas out{{dtype, y}, {dtype, p}};
-    if (a.dropout > 0) out.push_back({dtype, p});
+    Metas out{{dtype, shapes.output}, {dtype, shapes.weights}};
+    if (a.dropout > 0) out.push_back({dtype, shapes.weights});
     return out;
   }
   static Cost cost(const Attrs& a, Span<const Meta> in, Span<const Meta> out) {
-    const auto sizes = [&](Role r) -> const Shape& {
-      return in[static_cast<size_t>(input_of(a, r))].shape;
-    };
-    const Shape& y = out[0].shape;
-    const auto heads = static_cast<double>(std::max<int64_t>(a.heads, 1));
-    const auto width = static_cast<double>(width_of(a, 0, size_at(sizes(kQuery), 1)));
-    double weights = heads * static_cast<double>(size_at(sizes(kKey), 2));
-    for (int i = 0; i + 1 < y.rank(); ++i) weights *= static_cast<double>(y[i]);
-    Cost c = detail::default_cost(in, out);
-    // Both products, and the softmax.
-    c.multiply_adds = weights * (width + static_cast<double>(size_at(y, 1)) / heads + 4);
-    return c;
+    return attention_cost(a, in, out);
+  }
+  static int64_t block_of(const Attrs& a, int64_t rows) {
+    return std::max<int64_t>(a.causal ? std::min(rows, kCausalBlock) : rows, 1);
   }
 
   static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
-    const auto parts = static_cast<size_t>(a.parts);
     const auto holder = [&](Role r) -> const Array& {
       return in[static_cast<size_t>(input_of(a, r))];
     };
-    const Shape shape = out[1].shape();
-    const Shape lead = leading(shape);
-    const int64_t rows = size_at(shape, 2);
-    const int64_t cols = size_at(shape, 1);
-    const Heads q(a, holder(kQuery), kQuery, lead);
-    const Heads k(a, holder(kKey), kKey, lead);
-    const Heads v(a, holder(kValue), kValue, lead);
-    const Heads y(a, out[0], lead);
-    const MaskView mask(a.has_mask ? in[parts] : Array(), shape);
-    Generator g(a.state);
+    const AttentionWeights weights(a, holder(kQuery), holder(kKey),
+                                   a.has_mask ? in[static_cast<size_t>(a.parts)] : Array(),
+                                   out[1].shape());
+    const Heads v(a, holder(kValue), kValue, weights.lead());
+    const Heads y(a, out[0], weights.lead());
+    const int64_t rows = weights.rows();
+    const int64_t cols = weights.cols();
     visit_differentiable(out[0].dtype(), [&](auto t) {
       using T = decltype(t);
-      for_each_index(lead, [&](int64_t count, const int64_t* index) {
-        T* p = out[1].mutable_data<T>() + count * rows * cols;
-        kernels::gemm(q.trans(), !k.trans(), rows, cols, q.width(), static_cast<T>(a.scale),
-                      q.at<T>(index), q.ld(), k.at<T>(index), k.ld(), T{0}, p,
-                      std::max<int64_t>(cols, 1));
-        weigh(a, mask, index, p, rows, cols);
-        if (a.dropout > 0) {
-          T* kept = out[2].mutable_data<T>() + count * rows * cols;
-          drop(a, g, p, kept, rows * cols);
-          p = kept;
-        }
-        kernels::gemm(false, v.trans(), rows, y.width(), cols, T{1}, p, std::max<int64_t>(cols, 1),
-                      v.at<T>(index), v.ld(), T{0}, out[0].mutable_data<T>() + y.offset(index),
-                      y.ld());
+      for_each_index(weights.lead(), [&](int64_t count, const int64_t* index) {
+        for_each_block(rows, block_of(a, rows), [&](int64_t first, int64_t n) {
+          const int64_t at = (count * rows + first) * cols;
+          T* p = out[1].mutable_data<T>() + at;
+          weights.compute(index, first, n, p);
+          T* kept = p;
+          if (a.dropout > 0) {
+            kept = out[2].mutable_data<T>() + at;
+            weights.drop(count, first, n, p, kept);
+          }
+          // Nobody has written what no query of the block sees.
+          const int64_t sees = weights.visible(first + n);
+          for (int64_t i = 0; i < n && sees < cols; ++i) {
+            std::fill(p + i * cols + sees, p + (i + 1) * cols, T{0});
+            if (kept != p) std::fill(kept + i * cols + sees, kept + (i + 1) * cols, T{0});
+          }
+          attend_rows(weights, v, y, out[0].mutable_data<T>(), index, first, n, kept);
+        });
       });
     });
   }
 
   static Grads backward(const Saved& s, const OutGrads& g) {
-    const Attrs& a = s.attrs<Attrs>();
-    const auto needs = [&](Role r) { return s.needs(input_of(a, r)); };
-    const bool needs_mask = a.has_mask && s.needs(a.parts);
-    const auto part = [&](Role r) {
-      const int input = input_of(a, r);
-      Tensor x = s.in(input);
-      if (const int parts = parts_of_input(a, input); parts > 1) {
-        const int64_t width = x.size(-1) / parts;
-        x = narrow(x, -1, position_of(a, r) * width, width);
-      }
-      return split_heads(a, x);
-    };
-    const Tensor p = s.out(1);
-    Tensor gy;
-    if (g.has(0)) gy = split_heads(a, g[0]);
-    std::array<Tensor, 3> grads;
-    Grads result(static_cast<size_t>(s.n_inputs()));
-    if (needs(kQuery) || needs(kKey) || needs_mask) {
-      Tensor gp;
-      if (g.has(0)) gp = dropped(a, matmul(gy, transpose(part(kValue), -2, -1)));
-      if (g.has(1)) gp = gp.defined() ? gp + g[1] : g[1];
-      if (gp.defined()) {
-        const Tensor weighted = gp * p;
-        const Tensor gs = weighted - p * sum(weighted, -1, true);
-        if (needs(kQuery)) grads[kQuery] = matmul(gs, part(kKey)) * a.scale;
-        if (needs(kKey)) {
-          grads[kKey] = matmul(transpose(gs, -2, -1), part(kQuery)) * a.scale;
-        }
-        if (needs_mask) result[static_cast<size_t>(a.parts)] = sum_to(gs, s.in_shape(a.parts));
-      }
-    }
-    if (needs(kValue) && g.has(0)) {
-      grads[kValue] = matmul(transpose(dropped(a, p), -2, -1), gy);
-    }
-    for (int i = 0; i < a.parts; ++i) {
-      if (!s.needs(i)) continue;
-      absl::InlinedVector<Tensor, 3> pieces;
-      for (int r = i; r < i + parts_of_input(a, i); ++r) {
-        const Tensor& grad = grads[static_cast<size_t>(r)];
-        if (grad.defined()) {
-          pieces.push_back(join_heads(a, grad));
-        } else if (!pieces.empty()) {
-          pieces.push_back(
-              zeros_like(pieces.back()));  // of the values, where only weights were used
-        }
-      }
-      if (pieces.empty()) continue;
-      const Tensor joined = pieces.size() == 1 ? pieces[0] : cat(pieces, -1);
-      result[static_cast<size_t>(i)] = sum_to(joined, s.in_shape(i));
-    }
-    return result;
-  }
-
-  // The gradient of an input while it is put together from its parts and heads.
-  struct Target {
-    Array array;        // undefined where nobody wants it
-    bool sums = false;  // several heads or samples share a matrix
-  };
-  static Target target(const Attrs& a, const Saved& s, int input, const Shape& lead, DType dtype) {
-    if (!s.needs(input)) return {};
-    const Shape shape = s.in_shape(input);
-    const int64_t batch = lead.numel() / std::max<int64_t>(a.heads, 1);
-    const bool sums = leading(shape).numel() != batch;
-    return {sums ? Array::zeros(dtype, shape) : Array::empty(dtype, shape), sums};
+    return attention_rule(s, g.has(0) ? g[0] : Tensor(), g.has(1) ? g[1] : Tensor(), s.out(1));
   }
 
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     const Attrs& a = s.attrs<Attrs>();
     // Without a gradient of the output there is little to fuse.
     if (!g.has(0)) return run_rule(&backward, s, g, sink);
-    const Array& gy = g[0];
     const Array gw = g.has(1) ? contiguous(g[1]) : Array();
     const Array& weights = s.out_array(1);
     const Array& kept = a.dropout > 0 ? s.out_array(2) : weights;
     const Shape shape = weights.shape();
-    const Shape lead = leading(shape);
     const int64_t rows = size_at(shape, 2);
     const int64_t cols = size_at(shape, 1);
-    const bool needs_mask = a.has_mask && s.needs(a.parts);
-
-    std::array<Target, 3> targets;
-    for (int i = 0; i < a.parts; ++i) {
-      targets[static_cast<size_t>(i)] = target(a, s, i, lead, weights.dtype());
-    }
-    const auto to = [&](Role r) -> const Target& {
-      return targets[static_cast<size_t>(input_of(a, r))];
-    };
-    const bool needs_scores = to(kQuery).array.defined() || to(kKey).array.defined() || needs_mask;
-    // Gradient of the scores: of all of them for the mask, else of one head at a time.
-    Array scores;
-    if (needs_mask) {
-      scores = Array::empty(weights.dtype(), shape);
-    } else if (needs_scores) {
-      scores = Array::empty(weights.dtype(), {rows, cols});
-    }
-    const Heads from(a, gy, lead);
-    std::array<std::optional<Heads>, 3> values;
-    std::array<std::optional<Heads>, 3> grads;
-    for (const Role r : {kQuery, kKey, kValue}) {
-      const auto at = static_cast<size_t>(r);
-      const bool read = r == kValue   ? needs_scores
-                        : r == kQuery ? to(kKey).array.defined()
-                                      : to(kQuery).array.defined();
-      if (read) values[at].emplace(a, s.in_array(input_of(a, r)), r, lead);
-      if (to(r).array.defined()) grads[at].emplace(a, to(r).array, r, lead);
-    }
-    const auto& [q, k, v] = values;
-
+    const int64_t block = block_of(a, rows);
+    AttentionGradient gradient(s, g[0], shape, block);
     visit_differentiable(weights.dtype(), [&](auto t) {
       using T = decltype(t);
-      const auto scale = static_cast<T>(a.scale);
-      const int64_t n = rows * cols;
-      const int64_t ld = std::max<int64_t>(cols, 1);
-      // The part of a gradient that comes from this head.
-      const auto product = [&](Role r, bool ta, bool tb, int64_t m, int64_t depth, T alpha,
-                               const T* x, int64_t ldx, const T* y, int64_t ldy,
-                               const int64_t* index) {
-        const Target& into = to(r);
-        const Heads& h = *grads[static_cast<size_t>(r)];
-        kernels::gemm(ta, tb, m, h.width(), depth, alpha, x, ldx, y, ldy, into.sums ? T{1} : T{0},
-                      into.array.mutable_data<T>() + h.offset(index), h.ld());
-      };
-      for_each_index(lead, [&](int64_t count, const int64_t* index) {
-        const T* out = from.at<T>(index);
-        if (grads[kValue]) {
-          product(kValue, true, from.trans(), cols, rows, T{1}, kept.data<T>() + count * n, ld, out,
-                  from.ld(), index);
-        }
-        if (!needs_scores) return;
-        const T* p = weights.data<T>() + count * n;
-        T* gs = scores.mutable_data<T>() + (needs_mask ? count * n : 0);
-        kernels::gemm(from.trans(), !v->trans(), rows, cols, v->width(), T{1}, out, from.ld(),
-                      v->at<T>(index), v->ld(), T{0}, gs, ld);
-        if (a.dropout > 0) undrop(a, kept.data<T>() + count * n, gs, n);
-        if (gw.defined()) {
-          kernels::add_into(gw.data<T>() + count * n, gs, static_cast<size_t>(n));
-        }
-        for (int64_t i = 0; i < n; i += cols) {
-          kernels::softmax_backward_row(p + i, gs + i, gs + i, static_cast<size_t>(cols));
-        }
-        if (grads[kQuery]) {
-          product(kQuery, false, k->trans(), rows, cols, scale, gs, ld, k->at<T>(index), k->ld(),
-                  index);
-        }
-        if (grads[kKey]) {
-          product(kKey, true, q->trans(), cols, rows, scale, gs, ld, q->at<T>(index), q->ld(),
-                  index);
-        }
+      for_each_index(leading(shape), [&](int64_t count, const int64_t* index) {
+        for_each_block(rows, block, [&](int64_t first, int64_t n) {
+          const int64_t at = (count * rows + first) * cols;
+          gradient.add(count, index, first, n, weights.data<T>() + at, kept.data<T>() + at,
+                       gw.defined() ? gw.data<T>() + at : nullptr);
+        });
       });
     });
-    for (int i = 0; i < a.parts; ++i) {
-      Array& grad = targets[static_cast<size_t>(i)].array;
-      if (grad.defined()) sink.add(i, std::move(grad));
-    }
-    if (needs_mask) {
-      sink.add(a.parts, sum_to(Tensor(std::move(scores)), s.in_shape(a.parts)).value());
-    }
+    gradient.give(sink);
   }
 };
 EBB_OP(Attention)
+
+// Computes the weights again.
+struct LeanAttention {
+  static constexpr OpDoc kDoc{"scaled_dot_product_attention_lean",
+                              "y = softmax(scale query key' + mask) value",
+                              "query:[...,t,d] key:[...,s,d] value:[...,s,e] mask:[...,t,s] -> "
+                              "y:[...,t,e]"};
+  using Attrs = AttentionAttrs;
+  static std::string describe(const Attrs& a) { return describe_attention(a); }
+  static GradUses uses(const Attrs& a, int input) {
+    const auto holding = [&](Role r) { return detail::bit(input_of(a, r)); };
+    GradUses u{.in = holding(kQuery) | holding(kKey)};
+    if (a.has_mask) u.in |= detail::bit(a.parts);
+    u.in |= holding(kValue);  // of whose own gradient only the shape is needed
+    u.shapes = detail::bit(input);
+    return u;
+  }
+  static Metas infer(const Attrs& a, Span<const Meta> in) {
+    return {{in[0].dtype, infer_attention(kDoc, a, in).output}};
+  }
+  static Cost cost(const Attrs& a, Span<const Meta> in, Span<const Meta> out) {
+    return attention_cost(a, in, out);
+  }
+  // So many rows that their weights stay in a cache.
+  static int64_t block_of(int64_t rows, int64_t cols) {
+    constexpr int64_t kWeights = 32 * 1024;
+    const int64_t fit = kWeights / std::max<int64_t>(cols, 1);
+    return std::clamp<int64_t>(std::min(std::max<int64_t>(fit, 16), kCausalBlock), 1,
+                               std::max<int64_t>(rows, 1));
+  }
+  static Shape weights_shape(const Attrs& a, Span<const Array> in) {
+    Metas metas;
+    for (const Array& x : in) metas.push_back(x.meta());
+    return infer_attention(kDoc, a, metas).weights;
+  }
+  // Calls f(weights, count, index, first, n, p, kept) for all blocks, with the weights in p.
+  template <class T, class F>
+  static void for_each_block_of(const Attrs& a, Span<const Array> in, const Shape& shape,
+                                const F& f) {
+    const auto holder = [&](Role r) -> const Array& {
+      return in[static_cast<size_t>(input_of(a, r))];
+    };
+    const AttentionWeights weights(a, holder(kQuery), holder(kKey),
+                                   a.has_mask ? in[static_cast<size_t>(a.parts)] : Array(), shape);
+    const int64_t block = block_of(weights.rows(), weights.cols());
+    const Shape scratch{a.dropout > 0 ? 2 : 1, block, weights.cols()};
+    const Array room = Array::empty(dtype_of<T>, scratch);
+    T* p = room.mutable_data<T>();
+    T* kept = a.dropout > 0 ? p + block * weights.cols() : p;
+    for_each_index(weights.lead(), [&](int64_t count, const int64_t* index) {
+      for_each_block(weights.rows(), block, [&](int64_t first, int64_t n) {
+        weights.compute(index, first, n, p);
+        if (kept != p) weights.drop(count, first, n, p, kept);
+        f(weights, count, index, first, n, p, kept);
+      });
+    });
+  }
+
+  static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
+    const Shape shape = weights_shape(a, in);
+    const Heads v(a, in[static_cast<size_t>(input_of(a, kValue))], kValue, leading(shape));
+    const Heads y(a, out[0], leading(shape));
+    visit_differentiable(out[0].dtype(), [&](auto t) {
+      using T = decltype(t);
+      for_each_block_of<T>(a, in, shape,
+                           [&](const AttentionWeights& weights, int64_t, const int64_t* index,
+                               int64_t first, int64_t n, const T*, const T* kept) {
+                             attend_rows(weights, v, y, out[0].mutable_data<T>(), index, first, n,
+                                         kept);
+                           });
+    });
+  }
+
+  // With the weights of the op that keeps them, and its derivatives.
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Attrs& a = s.attrs<Attrs>();
+    Outputs in;
+    for (int i = 0; i < s.n_inputs(); ++i) in.push_back(s.in(i));
+    const Outputs again = in.size() == 1   ? apply_multi<Attention>(a, in[0])
+                          : in.size() == 2 ? apply_multi<Attention>(a, in[0], in[1])
+                          : in.size() == 3 ? apply_multi<Attention>(a, in[0], in[1], in[2])
+                                           : apply_multi<Attention>(a, in[0], in[1], in[2], in[3]);
+    return attention_rule(s, g[0], Tensor(), again[1]);
+  }
+
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
+    const Attrs& a = s.attrs<Attrs>();
+    absl::InlinedVector<Array, 4> in;
+    for (int i = 0; i < s.n_inputs(); ++i) in.push_back(s.in_array(i));
+    const Shape shape = weights_shape(a, in);
+    AttentionGradient gradient(s, g[0], shape, block_of(size_at(shape, 2), size_at(shape, 1)));
+    visit_differentiable(g[0].dtype(), [&](auto t) {
+      using T = decltype(t);
+      for_each_block_of<T>(a, in, shape,
+                           [&](const AttentionWeights&, int64_t count, const int64_t* index,
+                               int64_t first, int64_t n, const T* p, const T* kept) {
+                             gradient.add<T>(count, index, first, n, p, kept, nullptr);
+                           });
+    });
+    gradient.give(sink);
+  }
+};
+EBB_OP(LeanAttention)
 
 namespace {
 
@@ -544,9 +249,11 @@ AttentionOutput attend(Span<const Tensor> inputs, int64_t heads, const Attention
   a.dropout = p;
   a.state = generator.state();
   a.heads = heads;
+  a.offset = options.query_offset;
   a.parts = static_cast<int>(inputs.size());
   a.has_mask = options.attn_mask.defined();
   a.causal = options.is_causal;
+  a.alibi = options.alibi;
   if (options.scale) {
     a.scale = *options.scale;
   } else if (inputs[0].dim() > 0) {
@@ -554,7 +261,17 @@ AttentionOutput attend(Span<const Tensor> inputs, int64_t heads, const Attention
     a.scale = 1 / std::sqrt(static_cast<double>(std::max<int64_t>(width, 1)));
   }
   const auto run = [&](const auto&... rest) {
-    auto out = apply_multi<Attention>(a, At(inputs[0], where), rest...);
+    const At first(inputs[0], where);
+    if (!options.keep_weights.value_or(true)) {
+      Tensor y = apply_with<LeanAttention>(a, first, rest...);
+      if (p > 0) {
+        const int64_t matrices = leading(y.shape()).numel() * std::max<int64_t>(heads, 1);
+        const int64_t keys = inputs[std::min<size_t>(1, inputs.size() - 1)].size(-2);
+        generator.skip(static_cast<uint64_t>(matrices * y.size(-2) * keys));
+      }
+      return AttentionOutput{std::move(y), Tensor()};
+    }
+    auto out = apply_multi<Attention>(a, first, rest...);
     // As many numbers as there are weights.
     if (p > 0) generator.skip(static_cast<uint64_t>(out[1].numel()));
     return AttentionOutput{std::move(out[0]), std::move(out[1])};
@@ -570,6 +287,13 @@ AttentionOutput attend(Span<const Tensor> inputs, int64_t heads, const Attention
   }
 }
 
+// About as many weights as there will be; errors are the op's affair.
+int64_t count_weights(const Tensor& query, const Tensor& key) {
+  if (query.dim() < 2 || key.dim() < 2) return 0;
+  const int64_t width = std::max<int64_t>(query.size(-1), 1);
+  return query.numel() / width * key.size(-2);
+}
+
 }  // namespace
 
 }  // namespace ops
@@ -578,7 +302,10 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
                                     const AttentionOptions& options, Generator& generator,
                                     Where where) {
   const Tensor inputs[] = {query, key, value};
-  return ops::attend(inputs, 0, options, generator, where).output;
+  if (options.keep_weights) return ops::attend(inputs, 0, options, generator, where).output;
+  AttentionOptions chosen = options;
+  chosen.keep_weights = ops::count_weights(query, key) <= kKeptWeights;
+  return ops::attend(inputs, 0, chosen, generator, where).output;
 }
 
 AttentionOutput multi_head_attention(Span<const Tensor> inputs, int64_t heads,
@@ -589,6 +316,15 @@ AttentionOutput multi_head_attention(Span<const Tensor> inputs, int64_t heads,
                                   " heads; there must be one to three inputs and a head"));
   }
   return ops::attend(inputs, heads, options, generator, where);
+}
+
+Tensor alibi_slopes(int64_t heads, const TensorOptions& options) {
+  if (heads < 1) {
+    throw ValueError(absl::StrCat("alibi_slopes: heads is ", heads, "; it must be at least 1"));
+  }
+  std::vector<double> slopes;
+  for (int64_t h = 0; h < heads; ++h) slopes.push_back(ops::alibi_slope(h, heads));
+  return Tensor(cast(Array::of<double>({heads}, slopes), options.dtype.value_or(kFloat32)));
 }
 
 }  // namespace ebb

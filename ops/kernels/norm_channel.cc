@@ -20,7 +20,7 @@ template <class T>
 HWY_INLINE T guess_mean_of(const NormSet& set, const T* x) {
   constexpr size_t kMost = 16;
   const size_t n = set.runs * set.len;
-  if (set.stride == static_cast<ptrdiff_t>(set.len)) return guess_mean(x, n);
+  if (set.runs == 1 || set.stride == static_cast<ptrdiff_t>(set.len)) return guess_mean(x, n);
   const size_t count = n < kMost ? n : kMost;
   const size_t step = n / count;
   double sum = 0;
