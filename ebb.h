@@ -33,6 +33,7 @@
 #include "ebb/nn/models/lenet.h"
 #include "ebb/nn/models/resnet.h"
 #include "ebb/nn/models/transformer_lm.h"
+#include "ebb/nn/models/unet.h"
 #include "ebb/nn/module.h"
 #include "ebb/nn/module_list.h"
 #include "ebb/nn/norm.h"

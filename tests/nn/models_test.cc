@@ -8,6 +8,7 @@
 
 #include "ebb/nn/models/lenet.h"
 #include "ebb/nn/models/resnet.h"
+#include "ebb/nn/models/unet.h"
 #include "ebb/nn/optim/optim.h"
 #include "ebb/ops/creation.h"
 #include "ebb/ops/index.h"
@@ -144,6 +145,35 @@ TEST(ResNet, BlocksThatStartAsTheIdentity) {
     EXPECT_EQ(second[c + 8].to_vector<float>(),
               slice(slice(first[c], 0, 0, 8, 2), 1, 0, 8, 2).to_vector<float>());
   }
+}
+
+TEST(UNet, HasThePublishedNamesAndSize) {
+  const UNet net;
+  EXPECT_EQ(count(net), 7763041);
+  EXPECT_THAT(
+      (std::vector<std::string>{"encoder1.enc1conv1.weight", "encoder4.enc4norm2.bias",
+                                "bottleneck.bottleneckconv2.weight", "upconv4.bias",
+                                "decoder3.dec3norm1.running_mean", "conv.weight", "conv.bias"}),
+      IsSubsetOf(names(net)));
+}
+
+TEST(UNet, ScoresEachPixelAndTrains) {
+  UNetOptions options{.in_channels = 2, .num_classes = 3, .width = 4, .depth = 2};
+  options.norm.kind = Normalization::Kind::kGroup;
+  options.norm.groups = 2;
+  const UNet net(options);
+  EXPECT_EQ(net(randn({2, 8, 12})).shape(), Shape({3, 8, 12}));
+  EXPECT_EQ(net(randn({2, 2, 8, 12})).shape(), Shape({2, 3, 8, 12}));
+  EXPECT_THROW(net(randn({2, 8, 10})), ShapeError);
+  EXPECT_THROW(net(randn({8, 8})), ShapeError);
+  EXPECT_THROW(UNet({.depth = 0}), ValueError);
+  square(net(randn({2, 8, 8}))).sum().backward();
+  for (const auto& [name, p] : net.named_parameters()) {
+    EXPECT_GT(abs(p.grad()).max().item(), 0) << name;
+  }
+  const Tensor x = randn({2, 8, 8});
+  const auto copy = net.clone();
+  EXPECT_EQ(net(x).to_vector<float>(), static_cast<const UNet&>(*copy)(x).to_vector<float>());
 }
 
 }  // namespace
