@@ -52,6 +52,25 @@ ValuesIndices max_pool3d_with_indices(const Tensor& x, PerAxis<3> kernel,
                                       Where where = Where::current());
 
 template <int D>
+struct MaxUnpoolOptions {
+  PerAxis<D> stride = 0;  ///< 0: that of the window
+  PerAxis<D> padding = 0;
+  /// The size of the result, which max_pool's rounding leaves open; 0: (n - 1) s - 2 p + k.
+  PerAxis<D> output_size = 0;
+};
+
+/// The elements of x put where the indices of max_pool1d_with_indices say, and 0 elsewhere (Zeiler
+/// and Fergus, "Visualizing and understanding convolutional networks", 2014). `indices` is int64,
+/// of the shape of x. Where one place is named twice the last element stays, and only it has a
+/// gradient. Throws IndexError where an index is outside the result.
+Tensor max_unpool1d(const Tensor& x, const Tensor& indices, PerAxis<1> kernel,
+                    const MaxUnpoolOptions<1>& options = {}, Where where = Where::current());
+Tensor max_unpool2d(const Tensor& x, const Tensor& indices, PerAxis<2> kernel,
+                    const MaxUnpoolOptions<2>& options = {}, Where where = Where::current());
+Tensor max_unpool3d(const Tensor& x, const Tensor& indices, PerAxis<3> kernel,
+                    const MaxUnpoolOptions<3>& options = {}, Where where = Where::current());
+
+template <int D>
 struct AvgPoolOptions {
   PerAxis<D> stride = 0;   ///< 0: that of the window
   PerAxis<D> padding = 0;  ///< zeros
@@ -68,6 +87,24 @@ Tensor avg_pool2d(const Tensor& x, PerAxis<2> kernel, const AvgPoolOptions<2>& o
                   Where where = Where::current());
 Tensor avg_pool3d(const Tensor& x, PerAxis<3> kernel, const AvgPoolOptions<3>& options = {},
                   Where where = Where::current());
+
+template <int D>
+struct LPPoolOptions {
+  PerAxis<D> stride = 0;  ///< 0: that of the window
+  bool ceil_mode = false;
+};
+
+/// (sum of x^p)^(1/p) over each window (Sermanet, Chintala, LeCun, "Convolutional neural networks
+/// applied to house numbers digit classification", 2012); p = `norm_type` > 0, else a ValueError.
+/// As in PyTorch x^p is not |x|^p: for odd p a sum may be negative, and the result is NaN then;
+/// and of windows cut short in ceil_mode the mean counts for what they lack. The gradient is 0
+/// where the sum is.
+Tensor lp_pool1d(const Tensor& x, double norm_type, PerAxis<1> kernel,
+                 const LPPoolOptions<1>& options = {}, Where where = Where::current());
+Tensor lp_pool2d(const Tensor& x, double norm_type, PerAxis<2> kernel,
+                 const LPPoolOptions<2>& options = {}, Where where = Where::current());
+Tensor lp_pool3d(const Tensor& x, double norm_type, PerAxis<3> kernel,
+                 const LPPoolOptions<3>& options = {}, Where where = Where::current());
 
 /// Means over windows of about equal size, as many as asked for: window o of `out` over n elements
 /// is [floor(o n / out), ceil((o + 1) n / out)). An output size of 0 keeps that of x.
