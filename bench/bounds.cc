@@ -90,6 +90,22 @@ double mlp_bound() {
       .us();
 }
 
+// Forward, and twice as much for the gradients, but that of the first layer's input.
+double lenet_bound() {
+  using namespace lenet;
+  const double side1 = d(kSide - kKernel + 1);
+  const double side2 = side1 / 2 - d(kKernel) + 1;
+  const double w1 = d(kConv1 * kKernel * kKernel);
+  const double w2 = d(kConv2 * kConv1 * kKernel * kKernel);
+  return Cost()
+      .layer(w1, 1, side1 * side1, 0)
+      .layer(w2, 1, side2 * side2, 1)
+      .layer(d(kFlat * kHidden1), 1, 1, 1)
+      .layer(d(kHidden1 * kHidden2), 1, 1, 1)
+      .layer(d(kHidden2 * mlp::kClasses), 1, 1, 1)
+      .us();
+}
+
 // With `stacked`, layers that can take the whole sequence at once do.
 double language_bound(const LanguageModel& m, bool stacked) {
   const double t = d(m.length);
@@ -214,6 +230,7 @@ double bound_us(const std::string& workload, const std::string& ud) {
   }
   if (family == "kernel.ger") return Cost().holds(n * n).updates(n * n).multiplies(n * n).us();
   if (workload == "mlp") return mlp_bound();
+  if (workload == "lenet") return lenet_bound();
   if (workload == "lstm_lm") return language_bound(kLstmLm, false);
   if (workload == "lstm_lm_stacked") return language_bound(kLstmLm, true);
   if (workload == "lstm_char") return language_bound(kLstmChar, false);

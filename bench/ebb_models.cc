@@ -43,6 +43,39 @@ class Mlp : public Model {
   std::vector<std::pair<Tensor, int64_t>> samples_;
 };
 
+class LeNet : public Model {
+ public:
+  LeNet() {
+    fill("lenet", net_);
+    for (const mlp::Sample& s : mlp::samples()) {
+      samples_.push_back({ebb::from_vector(s.image, {1, lenet::kSide, lenet::kSide}), s.label});
+    }
+  }
+  void step(int64_t i) override {
+    const auto& [image, label] = samples_[static_cast<size_t>(i)];
+    const Tensor loss = cross_entropy(net_(image), label);
+    learn(loss, sgd_);
+  }
+  int64_t period() const override { return mlp::kSamples; }
+
+ private:
+  struct Net : ebb::nn::Module {
+    ebb::nn::Conv2d conv1{*this, "conv1", 1, lenet::kConv1, lenet::kKernel};
+    ebb::nn::Conv2d conv2{*this, "conv2", lenet::kConv1, lenet::kConv2, lenet::kKernel};
+    ebb::nn::Linear fc1{*this, "fc1", lenet::kFlat, lenet::kHidden1};
+    ebb::nn::Linear fc2{*this, "fc2", lenet::kHidden1, lenet::kHidden2};
+    ebb::nn::Linear fc3{*this, "fc3", lenet::kHidden2, mlp::kClasses};
+    Tensor operator()(const Tensor& x) {
+      const Tensor y = max_pool2d(relu(conv1(x)), 2);
+      const Tensor z = max_pool2d(relu(conv2(y)), 2).flatten();
+      return fc3(relu(fc2(relu(fc1(z)))));
+    }
+  };
+  Net net_;
+  ebb::optim::SGD sgd_{net_.parameters(), {.lr = lenet::kRate}};
+  std::vector<std::pair<Tensor, int64_t>> samples_;
+};
+
 class Ista : public Model {
  public:
   Ista() : samples_(tensors(ista::samples())) {}
@@ -148,8 +181,12 @@ class TransformerBlock : public Model {
 }  // namespace
 
 std::vector<Entry> model_workloads() {
-  return {entry<Mlp>("mlp"), entry<Ista>("ista"), entry<LatentInference>("latent_inference"),
-          entry<GradientPenalty>("gradient_penalty"), entry<TransformerBlock>("transformer_block")};
+  return {entry<Mlp>("mlp"),
+          entry<LeNet>("lenet"),
+          entry<Ista>("ista"),
+          entry<LatentInference>("latent_inference"),
+          entry<GradientPenalty>("gradient_penalty"),
+          entry<TransformerBlock>("transformer_block")};
 }
 
 }  // namespace bench

@@ -17,7 +17,7 @@ std::vector<float> parameter(const std::string& name, const std::vector<int64_t>
   const bool scale = shape.size() == 1 && name.find("norm") != std::string::npos &&
                      name.find("weight") != std::string::npos;
   if (scale) return std::vector<float>(static_cast<size_t>(n), 1.0F);
-  return initial(name, n, shape.back());
+  return initial(name, n, shape.size() == 1 ? n : n / shape[0]);
 }
 
 namespace {

@@ -9,8 +9,8 @@
 // comparison read it from here. All steps have batch size one and end with plain SGD.
 namespace bench {
 
-/// Initial value of the parameter of this name: spread evenly over +-1/sqrt(last size), but 1 for
-/// the weight of a normalisation.
+/// Initial value of the parameter of this name: spread evenly over +-1/sqrt(fan in), the elements
+/// behind the first size (of a vector: all), but 1 for the weight of a normalisation.
 std::vector<float> parameter(const std::string& name, const std::vector<int64_t>& shape);
 
 /// "name.64"
@@ -50,6 +50,19 @@ struct Sample {
 };
 std::vector<Sample> samples();
 }  // namespace mlp
+
+// LeNet-5 (LeCun et al. 1998) on 28 x 28 pixels without padding: convolutions of 5 x 5 to 6 and 16
+// channels, ReLU, maxima over 2 x 2; linear layers. The images are those of `mlp`.
+namespace lenet {
+inline constexpr int64_t kSide = 28;
+inline constexpr int64_t kConv1 = 6;
+inline constexpr int64_t kConv2 = 16;
+inline constexpr int64_t kKernel = 5;
+inline constexpr int64_t kFlat = kConv2 * 4 * 4;
+inline constexpr int64_t kHidden1 = 120;
+inline constexpr int64_t kHidden2 = 84;
+inline constexpr double kRate = 0.01;
+}  // namespace lenet
 
 // A language model: Embedding, LSTM, Linear; summed cross entropy of every next token.
 struct LanguageModel {

@@ -120,6 +120,62 @@ class Mlp : public Model {
   std::vector<std::pair<Tensor, Tensor>> samples_;
 };
 
+// How an image is laid out: [C,H,W], [1,C,H,W], or that with the channels last.
+enum class Layout { kSingle, kBatch, kChannelsLast };
+const std::pair<const char*, Layout> kLayouts[] = {{"image", Layout::kSingle},
+                                                   {"batch", Layout::kBatch},
+                                                   {"batch,channels-last", Layout::kChannelsLast}};
+
+class LeNet : public Model {
+ public:
+  LeNet(const Style& style, Layout layout, Dense dense)
+      : layout_(layout),
+        rows_(on_rows(dense)),
+        w1_(filters("lenet.conv1", {lenet::kConv1, 1, lenet::kKernel, lenet::kKernel})),
+        b1_(trained("lenet.conv1.bias", {lenet::kConv1})),
+        w2_(filters("lenet.conv2", {lenet::kConv2, lenet::kConv1, lenet::kKernel, lenet::kKernel})),
+        b2_(trained("lenet.conv2.bias", {lenet::kConv2})),
+        fc1_("lenet.fc1", lenet::kFlat, lenet::kHidden1, dense),
+        fc2_("lenet.fc2", lenet::kHidden1, lenet::kHidden2, dense),
+        fc3_("lenet.fc3", lenet::kHidden2, mlp::kClasses, dense) {
+    std::vector<Tensor> all = parameters({&fc1_, &fc2_, &fc3_});
+    all.insert(all.end(), {w1_, b1_, w2_, b2_});
+    sgd_.emplace(all, lenet::kRate, style.gradients);
+    for (const mlp::Sample& s : mlp::samples()) {
+      Tensor image = from_vector(s.image, {1, lenet::kSide, lenet::kSide});
+      Tensor label = torch::tensor(s.label);
+      if (layout != Layout::kSingle) image = image.unsqueeze(0);
+      if (layout == Layout::kChannelsLast) image = image.to(at::MemoryFormat::ChannelsLast);
+      if (rows_) label = label.unsqueeze(0);
+      samples_.push_back({image, label});
+    }
+  }
+  void step(int64_t i) override {
+    const auto& [image, label] = samples_[static_cast<size_t>(i)];
+    const Tensor y = at::max_pool2d(relu_in_place(at::conv2d(image, w1_, b1_)), 2);
+    Tensor z = at::max_pool2d(relu_in_place(at::conv2d(y, w2_, b2_)), 2);
+    z = rows_ ? z.reshape({1, lenet::kFlat}) : z.reshape({lenet::kFlat});
+    const Tensor scores = fc3_(relu_in_place(fc2_(relu_in_place(fc1_(z)))));
+    learn(at::nll_loss_nd(at::log_softmax(scores, -1), label), *sgd_);
+  }
+  int64_t period() const override { return mlp::kSamples; }
+
+ private:
+  Tensor filters(const std::string& name, const std::vector<int64_t>& shape) const {
+    const Tensor w = values(name + ".weight", shape);
+    return trained(layout_ == Layout::kChannelsLast ? w.to(at::MemoryFormat::ChannelsLast) : w);
+  }
+
+  Layout layout_;
+  bool rows_;
+  Tensor w1_, b1_, w2_, b2_;
+  Layer fc1_;
+  Layer fc2_;
+  Layer fc3_;
+  std::optional<Sgd> sgd_;
+  std::vector<std::pair<Tensor, Tensor>> samples_;
+};
+
 enum class IstaForm { kMv, kAddmv, kAddmvTransposed, kColumns };
 
 class Ista : public Model {
@@ -375,6 +431,12 @@ std::vector<Entry> model_workloads() {
     add_entries<GradientPenalty>(out, "gradient_penalty", form, dense, false);
     add_entries<GradientPenalty>(out, "gradient_penalty", form + ",named", dense, true);
     add_entries<LatentInference>(out, "latent_inference", form + ",constant", dense, true, false);
+  }
+  for (const auto& [layout_name, layout] : kLayouts) {
+    for (const auto& [dense_name, dense] : kDenseForms) {
+      if (dense == Dense::kModule) continue;
+      add_entries<LeNet>(out, "lenet", std::string(layout_name) + "," + dense_name, layout, dense);
+    }
   }
   add_entries<LatentInference>(out, "latent_inference", "linear", Dense::kLinear, false, false);
   add_entries<LatentInference>(out, "latent_inference", "addmv,constant,folded", Dense::kAddmv,

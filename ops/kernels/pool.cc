@@ -32,6 +32,16 @@ bool is_halving(const PoolShape& s) {
          s.in[2] >= 2 * s.out[2];
 }
 
+// Calls f(d, o) for whole vectors from element 0 of n on, with shorter ones where no long one is
+// left: rows of images are short. Returns where the first element is that none took.
+template <class D, class F>
+HWY_INLINE int64_t by_vectors(D d, int64_t o, int64_t n, const F& f) {
+  constexpr auto kN = static_cast<int64_t>(kLanes<D>);
+  for (; o + kN <= n; o += kN) f(d, o);
+  if constexpr (kN * sizeof(hn::TFromD<D>) > 16) o = by_vectors(hn::Half<D>(), o, n, f);
+  return o;
+}
+
 // ---- the largest
 // ---------------------------------------------------------------------------------
 
@@ -69,16 +79,12 @@ HWY_INLINE void larger_row(const T* x, int64_t stride, T* y, int64_t n) {
 // Windows of 2 x 2 side by side, of one row of them.
 template <class T>
 HWY_INLINE void max_halving_row(const T* x, int64_t width, T* y, int64_t n) {
-  const hn::ScalableTag<T> d;
-  using V = hn::Vec<decltype(d)>;
-  constexpr auto kN = static_cast<int64_t>(kLanes<decltype(d)>);
-  int64_t o = 0;
-  for (; o + kN <= n; o += kN) {
-    V v[4];
-    hn::LoadInterleaved2(d, x + 2 * o, v[0], v[1]);
-    hn::LoadInterleaved2(d, x + width + 2 * o, v[2], v[3]);
-    hn::StoreU(larger_lanes(larger_lanes(v[0], v[1]), larger_lanes(v[2], v[3])), d, y + o);
-  }
+  int64_t o = by_vectors(hn::ScalableTag<T>(), 0, n, [&](auto d, int64_t at) HWY_ATTR {
+    hn::Vec<decltype(d)> v[4];
+    hn::LoadInterleaved2(d, x + 2 * at, v[0], v[1]);
+    hn::LoadInterleaved2(d, x + width + 2 * at, v[2], v[3]);
+    hn::StoreU(larger_lanes(larger_lanes(v[0], v[1]), larger_lanes(v[2], v[3])), d, y + at);
+  });
   for (; o < n; ++o) {
     const T* w = x + 2 * o;
     y[o] = larger(larger(w[0], w[1]), larger(w[width], w[width + 1]));
@@ -171,24 +177,22 @@ void max_indices(const PoolShape& s, const T* x, T* y, int64_t* index) {
 template <class T>
 HWY_INLINE void max_halving_backward_row(const T* x, int64_t width, const T* y, const T* g, T* dx,
                                          int64_t n) {
-  const hn::ScalableTag<T> d;
-  using V = hn::Vec<decltype(d)>;
-  constexpr auto kN = static_cast<int64_t>(kLanes<decltype(d)>);
-  int64_t o = 0;
-  for (; o + kN <= n; o += kN) {
+  int64_t o = by_vectors(hn::ScalableTag<T>(), 0, n, [&](auto d, int64_t at) HWY_ATTR {
+    using V = hn::Vec<decltype(d)>;
     V v[4];
-    hn::LoadInterleaved2(d, x + 2 * o, v[0], v[1]);
-    hn::LoadInterleaved2(d, x + width + 2 * o, v[2], v[3]);
-    const V largest = hn::LoadU(d, y + o);
-    V left = hn::LoadU(d, g + o);  // 0 once an element has taken it
+    hn::LoadInterleaved2(d, x + 2 * at, v[0], v[1]);
+    hn::LoadInterleaved2(d, x + width + 2 * at, v[2], v[3]);
+    const V largest = hn::LoadU(d, y + at);
+    V left = hn::LoadU(d, g + at);  // 0 once an element has taken it
+    HWY_UNROLL(4)
     for (V& e : v) {
       const auto takes = hn::Or(hn::Eq(e, largest), hn::IsNaN(e));
       e = hn::IfThenElseZero(takes, left);
       left = hn::IfThenZeroElse(takes, left);
     }
-    hn::StoreInterleaved2(v[0], v[1], d, dx + 2 * o);
-    hn::StoreInterleaved2(v[2], v[3], d, dx + width + 2 * o);
-  }
+    hn::StoreInterleaved2(v[0], v[1], d, dx + 2 * at);
+    hn::StoreInterleaved2(v[2], v[3], d, dx + width + 2 * at);
+  });
   for (; o < n; ++o) {
     T left = g[o];
     for (const int64_t at : {2 * o, 2 * o + 1, width + 2 * o, width + 2 * o + 1}) {
@@ -303,17 +307,13 @@ HWY_INLINE void means_backward(const PoolShape& s, const Window& window, T facto
 
 template <class T>
 HWY_INLINE void mean_halving_row(const T* x, int64_t width, T factor, T* y, int64_t n) {
-  const hn::ScalableTag<T> d;
-  using V = hn::Vec<decltype(d)>;
-  constexpr auto kN = static_cast<int64_t>(kLanes<decltype(d)>);
-  const V f = hn::Set(d, factor);
-  int64_t o = 0;
-  for (; o + kN <= n; o += kN) {
-    V v[4];
-    hn::LoadInterleaved2(d, x + 2 * o, v[0], v[1]);
-    hn::LoadInterleaved2(d, x + width + 2 * o, v[2], v[3]);
-    hn::StoreU(hn::Mul(hn::Add(hn::Add(v[0], v[1]), hn::Add(v[2], v[3])), f), d, y + o);
-  }
+  int64_t o = by_vectors(hn::ScalableTag<T>(), 0, n, [&](auto d, int64_t at) HWY_ATTR {
+    hn::Vec<decltype(d)> v[4];
+    hn::LoadInterleaved2(d, x + 2 * at, v[0], v[1]);
+    hn::LoadInterleaved2(d, x + width + 2 * at, v[2], v[3]);
+    const auto sum = hn::Add(hn::Add(v[0], v[1]), hn::Add(v[2], v[3]));
+    hn::StoreU(hn::Mul(sum, hn::Set(d, factor)), d, y + at);
+  });
   for (; o < n; ++o) {
     const T* w = x + 2 * o;
     y[o] = ((w[0] + w[1]) + (w[width] + w[width + 1])) * factor;
@@ -322,15 +322,11 @@ HWY_INLINE void mean_halving_row(const T* x, int64_t width, T factor, T* y, int6
 
 template <class T>
 HWY_INLINE void mean_halving_backward_row(const T* g, T factor, int64_t width, T* dx, int64_t n) {
-  const hn::ScalableTag<T> d;
-  constexpr auto kN = static_cast<int64_t>(kLanes<decltype(d)>);
-  const auto f = hn::Set(d, factor);
-  int64_t o = 0;
-  for (; o + kN <= n; o += kN) {
-    const auto v = hn::Mul(hn::LoadU(d, g + o), f);
-    hn::StoreInterleaved2(v, v, d, dx + 2 * o);
-    hn::StoreInterleaved2(v, v, d, dx + width + 2 * o);
-  }
+  int64_t o = by_vectors(hn::ScalableTag<T>(), 0, n, [&](auto d, int64_t at) HWY_ATTR {
+    const auto v = hn::Mul(hn::LoadU(d, g + at), hn::Set(d, factor));
+    hn::StoreInterleaved2(v, v, d, dx + 2 * at);
+    hn::StoreInterleaved2(v, v, d, dx + width + 2 * at);
+  });
   for (; o < n; ++o) {
     const T v = g[o] * factor;
     dx[2 * o] = dx[2 * o + 1] = dx[width + 2 * o] = dx[width + 2 * o + 1] = v;
