@@ -25,7 +25,7 @@ ABSL_FLAG(std::string, model, "lstm", "lstm or transformer");
 ABSL_FLAG(double, epochs, 8, "passes over the training text");
 ABSL_FLAG(int64_t, width, 256, "numbers in a state or a position");
 ABSL_FLAG(int64_t, layers, 1, "layers of the LSTM or the Transformer");
-ABSL_FLAG(int64_t, length, 64, "characters of a training step");
+ABSL_FLAG(int64_t, length, 128, "characters of a training step");
 ABSL_FLAG(double, dropout, 0.1, "part of the values that are dropped in training");
 ABSL_FLAG(double, lr, 2e-3, "largest learning rate of Adam; it falls to 0 along a cosine");
 
@@ -97,7 +97,7 @@ int run() {
            absl::GetFlag(FLAGS_length), absl::GetFlag(FLAGS_dropout));
   const auto parameters = model->module().parameters();
   ebb::optim::Adam adam(parameters, {.lr = absl::GetFlag(FLAGS_lr), .betas = {0.9, 0.99}});
-  const auto passes = quick ? 0.02 : absl::GetFlag(FLAGS_epochs);
+  const auto passes = quick ? 0.03 : absl::GetFlag(FLAGS_epochs);
   const auto steps =
       std::max<int64_t>(1, static_cast<int64_t>(passes * static_cast<double>(model->pieces())));
   ebb::optim::CosineAnnealingLR schedule(adam, {.t_max = steps, .warmup = steps / 50});

@@ -112,7 +112,13 @@ class Transformer final : public Model {
                           .nhead = std::max<int64_t>(1, width / 32),
                           .num_layers = layers,
                           .dropout = dropout,
-                          .positions = ebb::nn::PositionKind::kRotary}) {}
+                          .positions = ebb::nn::PositionKind::kRotary}) {
+    if (length <= kContext) {
+      throw ebb::ValueError("a Transformer's length must be above " + std::to_string(kContext) +
+                            ", for windows are scored behind their first " +
+                            std::to_string(kContext) + " characters");
+    }
+  }
 
   ebb::nn::Module& module() override { return net_; }
 

@@ -66,6 +66,10 @@ class Overlap {
     for (size_t i = 0; i < truth.size(); ++i) {
       const auto p = static_cast<size_t>(predicted[i]);
       const auto t = static_cast<size_t>(truth[i]);
+      const bool ink = p != kBackground;
+      const bool true_ink = t != kBackground;
+      both_ink_ += ink && true_ink;
+      either_ink_ += ink || true_ink;
       both_[t] += p == t;
       ++either_[t];
       either_[p] += p != t;
@@ -75,6 +79,11 @@ class Overlap {
     const auto c = static_cast<size_t>(label);
     return either_[c] == 0 ? 1 : static_cast<double>(both_[c]) / static_cast<double>(either_[c]);
   }
+  /// Of ink of any class.
+  double of_ink() const {
+    return either_ink_ == 0 ? 1 : static_cast<double>(both_ink_) / static_cast<double>(either_ink_);
+  }
+  /// Over all classes, the background being one.
   double mean() const {
     double sum = 0;
     for (int64_t c = 0; c < kClasses; ++c) sum += of(c);
@@ -84,6 +93,8 @@ class Overlap {
  private:
   std::array<int64_t, kClasses> both_{};
   std::array<int64_t, kClasses> either_{};
+  int64_t both_ink_ = 0;
+  int64_t either_ink_ = 0;
 };
 
 }  // namespace segmentation
