@@ -54,6 +54,7 @@
 #include "ebb/ops/convert.h"
 #include "ebb/ops/creation.h"
 #include "ebb/ops/decomposition.h"
+#include "ebb/ops/dropout.h"
 #include "ebb/ops/einsum.h"
 #include "ebb/ops/elementwise.h"
 #include "ebb/ops/embedding.h"

@@ -5,8 +5,7 @@
 #include <numbers>
 
 #include "absl/strings/str_cat.h"
-#include "ebb/ops/convert.h"
-#include "ebb/ops/elementwise.h"
+#include "ebb/ops/activation_util.h"
 #include "ebb/ops/unary.h"
 #include "ebb/ops/unary_op.h"
 
@@ -16,9 +15,6 @@ namespace ops {
 using kernels::Unary;
 
 namespace {
-
-// 1 where the condition holds, else 0, of the type of g.
-Tensor indicator(const Tensor& condition, const Tensor& g) { return cast(condition, g.dtype()); }
 
 // One parameter, or a pair, as the kernels take it.
 struct OneParam {
@@ -41,6 +37,17 @@ Tensor elu_slope(const Tensor& x, double alpha) {
 }
 
 }  // namespace
+
+Tensor gelu_slope(const Tensor& x) {
+  const Tensor below = 0.5 * erfc(x * -std::numbers::sqrt2 / 2);
+  const Tensor density = exp(-0.5 * square(x)) * (std::numbers::inv_sqrtpi / std::numbers::sqrt2);
+  return below + x * density;
+}
+
+Tensor silu_slope(const Tensor& x) {
+  const Tensor p = sigmoid(x);
+  return p * (1 + x * (1 - p));
+}
 
 struct Relu : UnaryOp<Relu, Unary::kRelu> {
   static constexpr OpDoc kDoc{"relu", "y = max(x, 0), elementwise", "x:[...] -> y:[...]"};
@@ -71,6 +78,20 @@ struct Elu : UnaryOp<Elu, Unary::kElu, OneParam> {
 };
 EBB_OP(Elu)
 
+struct Celu : UnaryOp<Celu, Unary::kCelu, OneParam> {
+  static constexpr OpDoc kDoc{"celu", "y = x > 0 ? x : alpha (e^(x / alpha) - 1), elementwise",
+                              "x:[...] -> y:[...]"};
+  static std::string describe(const Attrs& a) { return a.str(); }
+  static Tensor derivative(const Saved& s, const Tensor& g) {
+    const double alpha = s.attrs<Attrs>().a;
+    const Tensor above = indicator(s.in(0) > 0, g);
+    // The exponential is kept from overflowing where it does not count.
+    const Tensor kept = alpha > 0 ? clamp(s.in(0), -INFINITY, 0) : s.in(0);
+    return g * (above + (1 - above) * exp(kept / alpha));
+  }
+};
+EBB_OP(Celu)
+
 struct Selu : UnaryOp<Selu, Unary::kSelu> {
   static constexpr OpDoc kDoc{"selu", "y = scale elu(x, alpha), elementwise", "x:[...] -> y:[...]"};
   static Tensor derivative(const Saved& s, const Tensor& g) {
@@ -84,12 +105,7 @@ EBB_OP(Selu)
 struct Gelu : UnaryOp<Gelu, Unary::kGelu> {
   static constexpr OpDoc kDoc{"gelu", "y = x P(Z <= x), Z normal, elementwise",
                               "x:[...] -> y:[...]"};
-  static Tensor derivative(const Saved& s, const Tensor& g) {
-    const Tensor x = s.in(0);
-    const Tensor below = 0.5 * erfc(x * -std::numbers::sqrt2 / 2);
-    const Tensor density = exp(-0.5 * square(x)) * (std::numbers::inv_sqrtpi / std::numbers::sqrt2);
-    return g * (below + x * density);
-  }
+  static Tensor derivative(const Saved& s, const Tensor& g) { return g * gelu_slope(s.in(0)); }
 };
 EBB_OP(Gelu)
 
@@ -110,11 +126,7 @@ EBB_OP(GeluTanh)
 
 struct Silu : UnaryOp<Silu, Unary::kSilu> {
   static constexpr OpDoc kDoc{"silu", "y = x sigmoid(x), elementwise", "x:[...] -> y:[...]"};
-  static Tensor derivative(const Saved& s, const Tensor& g) {
-    const Tensor x = s.in(0);
-    const Tensor p = sigmoid(x);
-    return g * p * (1 + x * (1 - p));
-  }
+  static Tensor derivative(const Saved& s, const Tensor& g) { return g * silu_slope(s.in(0)); }
 };
 EBB_OP(Silu)
 
@@ -178,6 +190,47 @@ struct Clamp : UnaryOp<Clamp, Unary::kClamp, TwoParams> {
 };
 EBB_OP(Clamp)
 
+struct SixParam {
+  operator kernels::UnaryParams() const { return {.a = 0, .b = 6}; }  // NOLINT
+};
+struct Relu6 : UnaryOp<Relu6, Unary::kHardtanh, SixParam> {
+  static constexpr OpDoc kDoc{"relu6", "y = x cut to [0, 6], elementwise", "x:[...] -> y:[...]"};
+  static Tensor derivative(const Saved& s, const Tensor& g) {
+    return g * indicator(s.in(0) > 0, g) * indicator(s.in(0) < 6, g);
+  }
+};
+EBB_OP(Relu6)
+
+struct Threshold : UnaryOp<Threshold, Unary::kThreshold, TwoParams> {
+  static constexpr OpDoc kDoc{"threshold", "y = x > threshold ? x : value, elementwise",
+                              "x:[...] -> y:[...]"};
+  static std::string describe(const Attrs& a) { return a.str(); }
+  static Tensor derivative(const Saved& s, const Tensor& g) {
+    return g * indicator(s.in(0) > s.attrs<Attrs>().a, g);
+  }
+};
+EBB_OP(Threshold)
+
+struct Hardsigmoid : UnaryOp<Hardsigmoid, Unary::kHardsigmoid> {
+  static constexpr OpDoc kDoc{"hardsigmoid", "y = (x + 3) / 6 cut to [0, 1], elementwise",
+                              "x:[...] -> y:[...]"};
+  static Tensor derivative(const Saved& s, const Tensor& g) {
+    return g * indicator(abs(s.in(0)) < 3, g) / 6;
+  }
+};
+EBB_OP(Hardsigmoid)
+
+struct Hardswish : UnaryOp<Hardswish, Unary::kHardswish> {
+  static constexpr OpDoc kDoc{"hardswish", "y = x ((x + 3) / 6 cut to [0, 1]), elementwise",
+                              "x:[...] -> y:[...]"};
+  static Tensor derivative(const Saved& s, const Tensor& g) {
+    const Tensor x = s.in(0);
+    const Tensor middle = indicator(abs(x) < 3, g);
+    return g * (middle * (x / 3 + 0.5) + indicator(x >= 3, g));
+  }
+};
+EBB_OP(Hardswish)
+
 struct Softsign : UnaryOp<Softsign, Unary::kSoftsign> {
   static constexpr OpDoc kDoc{"softsign", "y = x / (1 + |x|), elementwise", "x:[...] -> y:[...]"};
   static Tensor derivative(const Saved& s, const Tensor& g) { return g / square(1 + abs(s.in(0))); }
@@ -228,6 +281,17 @@ Tensor leaky_relu(const Tensor& x, double slope, Where where) {
 Tensor elu(const Tensor& x, double alpha, Where where) {
   return apply_with<ops::Elu>({alpha}, At(x, where));
 }
+Tensor celu(const Tensor& x, double alpha, Where where) {
+  if (alpha == 0) throw ValueError("celu: alpha is 0; it must not be");
+  return apply_with<ops::Celu>({alpha}, At(x, where));
+}
+Tensor relu6(const Tensor& x, Where where) { return apply<ops::Relu6>(At(x, where)); }
+Tensor threshold(const Tensor& x, double threshold, double value, Where where) {
+  return apply_with<ops::Threshold>({threshold, value}, At(x, where));
+}
+Tensor hardsigmoid(const Tensor& x, Where where) { return apply<ops::Hardsigmoid>(At(x, where)); }
+Tensor hardswish(const Tensor& x, Where where) { return apply<ops::Hardswish>(At(x, where)); }
+Tensor tanhshrink(const Tensor& x, Where where) { return sub(x, tanh(x, where), where); }
 Tensor selu(const Tensor& x, Where where) { return apply<ops::Selu>(At(x, where)); }
 Tensor gelu(const Tensor& x, GeluForm form, Where where) {
   if (form == GeluForm::kTanh) return apply<ops::GeluTanh>(At(x, where));

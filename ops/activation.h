@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ebb/autograd/tensor.h"
+#include "ebb/core/random.h"
 
 // The nonlinearities of neural networks, element by element, on floating tensors; any other type is
 // a DTypeError. At a kink the gradient is PyTorch's choice, given where it is not 0.
@@ -36,6 +37,20 @@ Tensor hardtanh(const Tensor& x, double low = -1.0, double high = 1.0,
 /// x cut to [low, high]; the gradient at the bounds is 1. Infinite bounds leave a side open.
 /// low > high is a ValueError.
 Tensor clamp(const Tensor& x, double low, double high, Where where = Where::current());
+/// max(0, x) + min(0, alpha (e^(x / alpha) - 1)), smooth at 0: Barron 2017. alpha must not be 0:
+/// ValueError.
+Tensor celu(const Tensor& x, double alpha = 1.0, Where where = Where::current());
+/// x cut to [0, 6]; the gradient at the bounds is 0.
+Tensor relu6(const Tensor& x, Where where = Where::current());
+/// x where x > threshold, else value, without gradient.
+Tensor threshold(const Tensor& x, double threshold, double value, Where where = Where::current());
+/// (x + 3) / 6 cut to [0, 1]; the gradient at +-3 is 0.
+Tensor hardsigmoid(const Tensor& x, Where where = Where::current());
+/// x hardsigmoid(x): Howard et al., "Searching for MobileNetV3", 2019. The gradient at -3 is 0, at
+/// 3 it is 1.
+Tensor hardswish(const Tensor& x, Where where = Where::current());
+/// x - tanh(x). Of small x it is off by an ulp of x, as it is a difference.
+Tensor tanhshrink(const Tensor& x, Where where = Where::current());
 /// x / (1 + |x|).
 Tensor softsign(const Tensor& x, Where where = Where::current());
 /// x moved by lambda toward 0, and 0 within: the proximal step of lambda |x|. lambda < 0 is a
@@ -43,5 +58,31 @@ Tensor softsign(const Tensor& x, Where where = Where::current());
 Tensor softshrink(const Tensor& x, double lambda = 0.5, Where where = Where::current());
 /// x where |x| > lambda, else 0. lambda < 0 is a ValueError.
 Tensor hardshrink(const Tensor& x, double lambda = 0.5, Where where = Where::current());
+/// x where x > 0, else x times a number drawn for it from U(lower, upper), or, not in training, the
+/// mean of the two: Xu, Wang, Chen and Li, "Empirical evaluation of rectified activations", 2015.
+/// lower > upper is a ValueError.
+Tensor rrelu(const Tensor& x, double lower = 1.0 / 8, double upper = 1.0 / 3, bool training = false,
+             Generator& generator = default_generator(), Where where = Where::current());
+
+/// x where x > 0, else weight x; the gradient of x at 0 is weight: He, Zhang, Ren and Sun, "Delving
+/// deep into rectifiers", 2015. `weight` is [1], or [C] with a number for each channel, and
+/// channel_axis as in ops/norm.h. One op. Throws ShapeError where the weight does not fit.
+Tensor prelu(const Tensor& x, const Tensor& weight, int64_t channel_axis = -3,
+             Where where = Where::current());
+
+// Gates: the first half of x along `axis` times a function of the second half. One op each. An odd
+// size is a ShapeError, a bad axis an IndexError.
+
+/// By sigmoid: Dauphin, Fan, Auli and Grangier, "Language modeling with gated convolutional
+/// networks", 2017.
+Tensor glu(const Tensor& x, int64_t axis = -1, Where where = Where::current());
+/// By relu, gelu and silu: Shazeer, "GLU variants improve Transformer", 2020.
+Tensor reglu(const Tensor& x, int64_t axis = -1, Where where = Where::current());
+Tensor geglu(const Tensor& x, int64_t axis = -1, Where where = Where::current());
+Tensor swiglu(const Tensor& x, int64_t axis = -1, Where where = Where::current());
+
+/// The largest of every `pieces` neighbours along `axis`, which gets the gradient: Goodfellow et
+/// al., "Maxout networks", 2013. Throws ShapeError where pieces do not divide the size.
+Tensor maxout(const Tensor& x, int64_t pieces, int64_t axis = -1, Where where = Where::current());
 
 }  // namespace ebb

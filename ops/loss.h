@@ -128,4 +128,26 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const NllOptions& opt
 Tensor nll_loss(const Tensor& input, int64_t target, const NllOptions& options = {},
                 Where where = Where::current());
 
+struct CtcOptions {
+  int64_t blank = 0;  ///< the class that stands for nothing
+  Reduction reduction = Reduction::kMean;
+  bool zero_infinity = false;  ///< targets longer than their input can say count for nothing
+};
+/// Connectionist temporal classification: -ln of the probability of all ways to say `targets` in T
+/// steps, where each step says a class or the blank, repeats are merged, and blanks dropped.
+/// Graves, Fernandez, Gomez and Schmidhuber, "Connectionist temporal classification", 2006.
+///
+/// log_probs are log-probabilities, as log_softmax gives: [T,C] of one sequence with targets [S],
+/// or [T,N,C] of N with targets [N,S], padded, or all in a row, [sum of the lengths]. Targets are
+/// int64 or int32 and never the blank. Lengths are integers, [] or [1] of one sequence, [N] of
+/// several; without them sequences are as long as the tensor. The mean divides each loss by the
+/// target's length (at least 1) and then by N. A sequence too short for its target has an infinite
+/// loss and a gradient of NaN, or with zero_infinity 0 for both. The gradient is that by log_probs
+/// themselves, minus the expected number of times a step says a class. Throws ShapeError,
+/// DTypeError, IndexError on a label outside [0, C), ValueError on a label that is blank, a bad
+/// blank, or a length out of range.
+Tensor ctc_loss(const Tensor& log_probs, const Tensor& targets,
+                const Tensor& input_lengths = Tensor(), const Tensor& target_lengths = Tensor(),
+                const CtcOptions& options = {}, Where where = Where::current());
+
 }  // namespace ebb

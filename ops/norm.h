@@ -71,4 +71,38 @@ Tensor instance_norm(const Tensor& x, Tensor* running_mean = nullptr, Tensor* ru
                      bool use_input_stats = true, double momentum = 0.1, double eps = 1e-5,
                      int64_t channel_axis = -3, Where where = Where::current());
 
+// --- of neighbours and by neighbours -----------------------------------------------------------
+
+/// x_c / (k + alpha / size * sum of x_j^2)^beta over the `size` channels j nearest to c, size / 2
+/// of them before it; channels beyond the ends count as 0. Krizhevsky, Sutskever and Hinton,
+/// "ImageNet classification with deep convolutional neural networks", 2012, whose alpha is this
+/// one's size-th part, as in PyTorch. One op. Throws ValueError where size is below 1.
+Tensor local_response_norm(const Tensor& x, int64_t size, double alpha = 1e-4, double beta = 0.75,
+                           double k = 1, int64_t channel_axis = -3, Where where = Where::current());
+
+/// Generalised divisive normalisation: x_c / sqrt(beta_c + sum_j gamma_cj x_j^2) over all channels,
+/// or, with `inverse`, x_c times that root. beta [C] and gamma [C,C] should keep what is under the
+/// root positive. Balle, Laparra and Simoncelli, "Density modeling of images using a generalized
+/// normalization transformation", 2016. One op.
+Tensor gdn(const Tensor& x, const Tensor& beta, const Tensor& gamma, bool inverse = false,
+           int64_t channel_axis = -3, Where where = Where::current());
+
+/// Local contrast normalisation of images [C,H,W] or [N,C,H,W]: from each pixel the mean around it,
+/// over all channels and weighted by a Gaussian of deviation `sigma` cut off at `radius` pixels, is
+/// subtracted, then the rest divided by the root mean square around it, or by the mean of those
+/// roots over the image where that is larger. Near a border only pixels of the image count.
+/// Jarrett, Kavukcuoglu, Ranzato and LeCun, "What is the best multi-stage architecture for object
+/// recognition?", 2009, who take a window of 9 pixels. `eps` is added under the root. Throws
+/// ShapeError on another rank, ValueError where sigma is not positive or radius negative.
+Tensor local_contrast_norm(const Tensor& x, int64_t radius = 4, double sigma = 2, double eps = 1e-8,
+                           Where where = Where::current());
+
+// --- of weights --------------------------------------------------------------------------------
+
+/// g v / |v|, where |v| is taken over all axes but `axis`, and g has the size of v there and 1 in
+/// all others; without an axis, over all, with g of rank 0: Salimans and Kingma, "Weight
+/// normalization", 2016. One op. Throws ShapeError where g does not fit, IndexError on a bad axis.
+Tensor weight_norm(const Tensor& v, const Tensor& g, std::optional<int64_t> axis = 0,
+                   Where where = Where::current());
+
 }  // namespace ebb

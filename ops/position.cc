@@ -138,7 +138,7 @@ struct RelativeShift {
     shape[r - 1] = a.keys;
     return {{in[0].dtype, shape}};
   }
-  static void forward(const Attrs& a, Span<const Array> in, Span<Array> out) {
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
     const Array& x = in[0];
     const int r = x.rank();
     const int64_t rows = x.size(r - 2);
@@ -148,7 +148,6 @@ struct RelativeShift {
     const int64_t along = x.stride(r - 1);
     strides[static_cast<size_t>(r - 2)] -= along;
     copy_into(out[0], x.view(out[0].shape(), strides.data(), (rows - 1) * along));
-    (void)a;
   }
   static Grads backward(const Saved&, const OutGrads& g);
 };

@@ -20,7 +20,7 @@ namespace ebb::kernels {
 //   (c)  That many ulp of the value or of the change of the value from one x to the next, whichever
 //        is larger: the function magnifies the rounding of its own argument.
 //
-// A derivative is within 6 ulp of itself; but where it is a difference that may cancel (of tanh,
+// A derivative is within 6 ulp of itself; but where it is a difference that may cancel (of hardswish, tanh,
 // sigmoid, expm1, silu, mish, gelu) or (c) applies, within 6 ulp of 1.
 //
 // A NaN gives NaN, but x^0 = 1; +-infinity gives the limit. Where f has a kink, the derivative is
@@ -45,6 +45,9 @@ namespace ebb::kernels {
   OP(Clamp,      kInput,   0,   0)   /* min(max(x, a), b); f'(a) = f'(b) = 1 */                    \
   OP(Softshrink, kInput,   0.5, 0.5) /* x - a above a, x + a below -a, else 0; f'(+-a) = 0 */      \
   OP(Hardshrink, kInput,   0,   0)   /* x where |x| > a, else 0; f'(+-a) = 0 */                    \
+  OP(Threshold,  kInput,   0,   0)   /* x above a, else b; f'(a) = 0 */                            \
+  OP(Hardsigmoid, kInput,  1,   1)   /* (x + 3) / 6 cut to [0, 1]; f'(+-3) = 0 */                  \
+  OP(Hardswish,  kInput,   2,   2)   /* x hardsigmoid(x); f'(-3) = 0, f'(3) = 1 */                 \
   OP(Softsign,   kInput,   1.5, 1.5) /* x / (1 + |x|) */                                           \
   OP(Affine,     kNothing, 1,   1)   /* a x + b (c) */                                             \
   OP(Floor,      kNothing, 0,   0)   /* f' = 0, as of the next three */                            \
@@ -66,6 +69,7 @@ namespace ebb::kernels {
   OP(Silu,       kInput,   2.8, 2.8) /* x sigmoid(x) */                                            \
   OP(Mish,       kInput,   4,   4.3) /* x tanh(ln(1 + e^x)): D. Misra, 2019 */                     \
   OP(Elu,        kInput,   1.7, 1.7) /* x > 0 ? x : a (e^x - 1); f'(0) = a */                      \
+  OP(Celu,       kInput,   2.2, 2.2) /* x > 0 ? x : a (e^(x / a) - 1) (c); f'(0) = 1 */            \
   OP(Selu,       kInput,   2,   1.9) /* elu, scaled: G. Klambauer et al., 2017; f'(0) = 1.758 */   \
   OP(Erf,        kInput,   1.7, 1.5) /* 2 / sqrt(pi) times the integral of e^(-t^2) to x */        \
   OP(Gelu,       kInput,   4.3, 4.3) /* x Phi(x), Phi the normal distribution's */                 \

@@ -163,6 +163,42 @@ struct Softshrink {
   }
 };
 
+struct Threshold {
+  template <class D, class V, class P>
+  static HWY_INLINE V value(D, V x, P p) {
+    return IfThenElse(Le(x, p.a), p.b, x);
+  }
+  template <class D, class V, class P>
+  static HWY_INLINE V gradient(D, V g, V x, P p) {
+    return IfThenZeroElse(Le(x, p.a), g);
+  }
+};
+
+struct Hardsigmoid {
+  template <class D, class V, class P>
+  static HWY_INLINE V value(D d, V x, P) {
+    const V y = Div(Add(x, Set(d, 3)), Set(d, 6));
+    return IfThenElse(Ge(x, Set(d, 3)), Set(d, 1), IfThenZeroElse(Le(x, Set(d, -3)), y));
+  }
+  template <class D, class V, class P>
+  static HWY_INLINE V gradient(D d, V g, V x, P) {
+    return IfThenZeroElse(Or(Le(x, Set(d, -3)), Ge(x, Set(d, 3))), Div(g, Set(d, 6)));
+  }
+};
+
+struct Hardswish {
+  template <class D, class V, class P>
+  static HWY_INLINE V value(D d, V x, P p) {
+    const V y = Mul(x, Hardsigmoid::value(d, x, p));
+    return IfThenElse(Ge(x, Set(d, 3)), x, IfThenZeroElse(Le(x, Set(d, -3)), y));
+  }
+  template <class D, class V, class P>
+  static HWY_INLINE V gradient(D d, V g, V x, P) {
+    const V slope = Div(Add(Add(x, x), Set(d, 3)), Set(d, 6));
+    return IfThenElse(Ge(x, Set(d, 3)), g, IfThenZeroElse(Le(x, Set(d, -3)), Mul(g, slope)));
+  }
+};
+
 struct Softsign {
   template <class D, class V, class P>
   static HWY_INLINE V value(D d, V x, P) {

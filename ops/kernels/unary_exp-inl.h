@@ -187,6 +187,17 @@ struct Elu {
   }
 };
 
+struct Celu {
+  template <class D, class V, class P>
+  static HWY_INLINE V value(D d, V x, P p) {
+    return IfThenElse(Gt(x, Zero(d)), x, Mul(p.a, vec::expm1(d, Div(x, p.a))));
+  }
+  template <class D, class V, class P>
+  static HWY_INLINE V gradient(D d, V g, V x, P p) {
+    return IfThenElse(Gt(x, Zero(d)), g, Mul(g, vec::exp(d, Div(x, p.a))));
+  }
+};
+
 struct Selu {
   static constexpr double kScale = 1.0507009873554805;
   static constexpr double kAlpha = 1.6732632423543773;

@@ -95,6 +95,19 @@ inline UnaryReference unary_reference(Unary op) {
       return {EBB_REF(std::fabs(x) <= a ? 0 : x),
               EBB_REF(std::fabs(x) > a ? 1 : 0),
               {{0.5, 0}, {0, 0}}};
+    case Unary::kThreshold:
+      return {EBB_REF(x <= a ? b : x), EBB_REF(x > a ? 1 : 0), {{0.1, 20}, {-1, 0}}};
+    case Unary::kHardsigmoid:
+      return {EBB_REF(clamp((x + 3) / 6, 0, 1)), EBB_REF(x > -3 && x < 3 ? 1.0L / 6 : 0)};
+    case Unary::kHardswish:
+      return {EBB_REF(x <= -3  ? 0
+                      : x >= 3 ? x
+                               : x * (x + 3) / 6),
+              EBB_REF(x <= -3  ? 0
+                      : x >= 3 ? 1
+                               : (2 * x + 3) / 6),
+              {{}},
+              1};
     case Unary::kSoftsign:
       return {EBB_REF(std::isinf(x) ? sign(x) : x / (1 + std::fabs(x))),
               EBB_REF(1 / ((1 + std::fabs(x)) * (1 + std::fabs(x))))};
@@ -147,6 +160,12 @@ inline UnaryReference unary_reference(Unary op) {
       return {EBB_REF(x > 0 ? x : a * std::expm1(x)),
               EBB_REF(x > 0 ? 1 : a * std::exp(x)),
               {{1, 0}, {0.7, 0}, {-2, 0}}};
+    case Unary::kCelu:
+      return {EBB_REF(x > 0 ? x : a * std::expm1(x / a)),
+              EBB_REF(x > 0 ? 1 : std::exp(x / a)),
+              {{1, 0}, {0.7, 0}, {3, 0}},
+              0,
+              true};
     case Unary::kSelu:
       return {EBB_REF(kSeluScale * (x > 0 ? x : kSeluAlpha * std::expm1(x))),
               EBB_REF(kSeluScale * (x > 0 ? 1 : kSeluAlpha * std::exp(x)))};

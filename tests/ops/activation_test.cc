@@ -53,6 +53,22 @@ const RegisterSamples kLeakyRelu = activation(
 const RegisterSamples kElu = activation(
     "elu", [](const Tensor& x) { return elu(x, 1.3); },
     [](double x) { return x > 0 ? x : 1.3 * std::expm1(x); }, {0});
+const RegisterSamples kCelu = activation(
+    "celu", [](const Tensor& x) { return celu(x, 1.3); },
+    [](double x) { return x > 0 ? x : 1.3 * std::expm1(x / 1.3); }, {0},
+    value_error([](const Tensor& x) { return celu(x, 0); }, "celu: alpha is 0"));
+const RegisterSamples kRelu6 = activation(
+    "relu6", [](const Tensor& x) { return relu6(x * 3); },
+    [](double x) { return std::clamp(3 * x, 0.0, 6.0); }, {0, 2});
+const RegisterSamples kThreshold = activation(
+    "threshold", [](const Tensor& x) { return threshold(x, 0.5, -2); },
+    [](double x) { return x > 0.5 ? x : -2; }, {0.5});
+const RegisterSamples kHardsigmoid = activation(
+    "hardsigmoid", [](const Tensor& x) { return hardsigmoid(x * 2); },
+    [](double x) { return std::clamp((2 * x + 3) / 6, 0.0, 1.0); }, {-1.5, 1.5});
+const RegisterSamples kHardswish = activation(
+    "hardswish", [](const Tensor& x) { return hardswish(x * 2); },
+    [](double x) { return 2 * x * std::clamp((2 * x + 3) / 6, 0.0, 1.0); }, {-1.5, 1.5});
 const RegisterSamples kSelu = activation(
     "selu", [](const Tensor& x) { return selu(x); },
     [](double x) { return 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * std::expm1(x)); },
@@ -120,6 +136,19 @@ TEST(Activation, GradientsAtKinks) {
   EXPECT_EQ(slope([](const Tensor& x) { return clamp(x, -1, 2); }, -1), 1);
   EXPECT_EQ(slope([](const Tensor& x) { return hardtanh(x, -1, 2); }, 2), 0);
   EXPECT_EQ(slope([](const Tensor& x) { return elu(x, 1.5); }, 0), 1.5);
+  EXPECT_EQ(slope([](const Tensor& x) { return celu(x, 1.5); }, 0), 1);
+  EXPECT_EQ(slope([](const Tensor& x) { return relu6(x); }, 6), 0);
+  EXPECT_EQ(slope([](const Tensor& x) { return threshold(x, 2, 1); }, 2), 0);
+  EXPECT_EQ(slope([](const Tensor& x) { return hardsigmoid(x); }, 3), 0);
+  EXPECT_EQ(slope([](const Tensor& x) { return hardswish(x); }, -3), 0);
+  EXPECT_EQ(slope([](const Tensor& x) { return hardswish(x); }, 3), 1);
+}
+
+TEST(Activation, TanhshrinkIsTheDifference) {
+  const Tensor x = testing::normal({7});
+  for (int64_t i = 0; i < 7; ++i) {
+    EXPECT_NEAR(tanhshrink(x)[i].item(), x[i].item() - std::tanh(x[i].item()), 1e-15);
+  }
 }
 
 TEST(Activation, FarOut) {
