@@ -111,7 +111,7 @@ void plain_grad_weight(const ConvPlan& p, const T* x, const T* dy, bool add, T* 
 
 // ---- choice ----
 
-enum class Method { kPlain, kDirect, kWinograd, kDepthwise };
+enum class Method { kPlain, kDirect, kWinograd, kDepthwise, kFold };
 
 struct Choice {
   Method method;
@@ -128,6 +128,10 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
     if (winograd_pays(p)) {
       const size_t bytes = detail::conv_winograd->workspace(p, pass);
       if (bytes <= bound) return {Method::kWinograd, bytes};
+    }
+    if (pass == ConvPass::kGradInput && detail::conv_fold->pays(p)) {
+      const size_t bytes = detail::conv_fold->workspace(p);
+      if (bytes <= bound) return {Method::kFold, bytes};
     }
   }
   const size_t bytes = pass == ConvPass::kGradWeight
@@ -172,6 +176,8 @@ void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
       if (method == Method::kDepthwise) {
         return detail::conv_depthwise->grad_input(p, dy + yi, w + wi, dx + xi);
       }
+      if (method == Method::kFold)
+        return detail::conv_fold->grad_input(p, dy + yi, w + wi, dx + xi);
     }
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct).grad_input(p, dy + yi, w + wi, dx + xi);

@@ -125,4 +125,13 @@ struct DepthwiseTable {
 };
 extern constinit const Dispatch<DepthwiseTable> conv_depthwise;
 
+/// The input gradient to few channels of a small image: two axes, stride 1, float.
+struct FoldTable {
+  bool (*pays)(const ConvPlan& p);
+  size_t (*workspace)(const ConvPlan& p);
+  /// One image and one group.
+  void (*grad_input)(const ConvPlan& p, const float* dy, const float* w, float* dx);
+};
+extern constinit const Dispatch<FoldTable> conv_fold;
+
 }  // namespace ebb::kernels::detail
