@@ -111,7 +111,7 @@ void plain_grad_weight(const ConvPlan& p, const T* x, const T* dy, bool add, T* 
 
 // ---- choice ----
 
-enum class Method { kPlain, kDirect, kWinograd };
+enum class Method { kPlain, kDirect, kWinograd, kDepthwise, kFold };
 
 struct Choice {
   Method method;
@@ -124,9 +124,14 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
       4 * sizeof(T) * static_cast<size_t>(p.groups * p.group_out * p.group_in * p.taps) +
       (size_t{1} << 20);
   if constexpr (sizeof(T) == 4) {
+    if (detail::conv_depthwise->handles(p)) return {Method::kDepthwise, 0};
     if (winograd_pays(p)) {
       const size_t bytes = detail::conv_winograd->workspace(p, pass);
       if (bytes <= bound) return {Method::kWinograd, bytes};
+    }
+    if (pass == ConvPass::kGradInput && detail::conv_fold->pays(p)) {
+      const size_t bytes = detail::conv_fold->workspace(p);
+      if (bytes <= bound) return {Method::kFold, bytes};
     }
   }
   const size_t bytes = pass == ConvPass::kGradWeight
@@ -147,6 +152,9 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
       if (method == Method::kWinograd) {
         return detail::conv_winograd->forward(p, x + xi, w + wi, b, y + yi);
       }
+      if (method == Method::kDepthwise) {
+        return detail::conv_depthwise->forward(p, x + xi, w + wi, b, y + yi);
+      }
     }
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct).forward(p, x + xi, w + wi, b, y + yi);
@@ -165,6 +173,11 @@ void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
       if (method == Method::kWinograd) {
         return detail::conv_winograd->grad_input(p, dy + yi, w + wi, dx + xi);
       }
+      if (method == Method::kDepthwise) {
+        return detail::conv_depthwise->grad_input(p, dy + yi, w + wi, dx + xi);
+      }
+      if (method == Method::kFold)
+        return detail::conv_fold->grad_input(p, dy + yi, w + wi, dx + xi);
     }
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct).grad_input(p, dy + yi, w + wi, dx + xi);
@@ -188,6 +201,9 @@ void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
     if constexpr (sizeof(T) == 4) {
       if (method == Method::kWinograd) {
         return detail::conv_winograd->grad_weight(p, x + xi, dy + yi, add, dw + wi);
+      }
+      if (method == Method::kDepthwise) {
+        return detail::conv_depthwise->grad_weight(p, x + xi, dy + yi, add, dw + wi);
       }
     }
     if (method == Method::kDirect) {

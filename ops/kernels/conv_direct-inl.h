@@ -238,18 +238,19 @@ template <class T>
 struct Gather {
   size_t terms;
   const int32_t* offsets;  // of the terms
-  ptrdiff_t b_row;
   ptrdiff_t ldc;
   const T* init;  // what the sums start from: a row of as many columns as C, or null for zeros
   bool add;       // to what C holds, instead
 };
 
+// `rows` is the offset of the only row that is told where rows are a run.
 template <class T>
 using GatherFn = void (*)(const Gather<T>& g, const T* x, const int32_t* rows, const T* b, T* c);
 
 // C[r][v] = sum over terms p of x[rows[r] + offsets[p]] * b[p][v]: a product of matrices, of which
-// the first is wherever two tables of offsets say. So nothing is unfolded.
-template <class D, size_t kRows, size_t kVectors, typename T = hn::TFromD<D>>
+// the first is wherever two tables of offsets say. So nothing is unfolded. With kRun, rows are
+// neighbours: row r is one element behind row r - 1, which saves the registers for their addresses.
+template <class D, size_t kRows, size_t kVectors, bool kRun, typename T = hn::TFromD<D>>
 HWY_NOINLINE void gather_block(const Gather<T>& g, const T* x, const int32_t* rows, const T* b,
                                T* c) {
   using V = hn::Vec<D>;
@@ -257,10 +258,11 @@ HWY_NOINLINE void gather_block(const Gather<T>& g, const T* x, const int32_t* ro
   constexpr size_t kC = kChains<kRows, kVectors>;
   const D d;
   V sum[kC][kRows][kVectors];
-  const T* row[kRows];
+  const T* row[kRun ? 1 : kRows];
   HWY_UNROLL(8)
+  for (size_t r = 0; r < (kRun ? 1 : kRows); ++r) row[r] = x + rows[r];
+  HWY_UNROLL(16)
   for (size_t r = 0; r < kRows; ++r) {
-    row[r] = x + rows[r];
     HWY_UNROLL(8)
     for (size_t v = 0; v < kVectors; ++v) {
       sum[0][r][v] = g.add ? hn::LoadU(d, c + static_cast<ptrdiff_t>(r) * g.ldc + v * kN)
@@ -270,31 +272,31 @@ HWY_NOINLINE void gather_block(const Gather<T>& g, const T* x, const int32_t* ro
       for (size_t s = 1; s < kC; ++s) sum[s][r][v] = hn::Zero(d);
     }
   }
-  const size_t terms = g.terms;
-  const int32_t* offsets = g.offsets;
-  const ptrdiff_t b_row = g.b_row;
-  const auto step = [&](size_t p, V(&to)[kRows][kVectors]) HWY_ATTR {
-    const ptrdiff_t at = offsets[p];
+  const int32_t* offset = g.offsets;
+  const int32_t* const end = offset + g.terms;
+  const auto step = [&](V(&to)[kRows][kVectors]) HWY_ATTR {
+    const ptrdiff_t at = *offset++;
     V y[kVectors];
     HWY_UNROLL(8)
     for (size_t v = 0; v < kVectors; ++v) y[v] = hn::LoadU(d, b + v * kN);
-    b += b_row;
-    HWY_UNROLL(8)
+    b += kVectors * kN;
+    HWY_UNROLL(16)
     for (size_t r = 0; r < kRows; ++r) {
-      const V value = hn::Set(d, row[r][at]);
+      const V value = hn::Set(d, kRun ? row[0][at + static_cast<ptrdiff_t>(r)] : row[r][at]);
       HWY_UNROLL(8)
       for (size_t v = 0; v < kVectors; ++v) to[r][v] = hn::MulAdd(value, y[v], to[r][v]);
     }
   };
-  size_t p = 0;
-  for (; p + kC <= terms; p += kC) {
-    HWY_UNROLL(4)
-    for (size_t s = 0; s < kC; ++s) step(p + s, sum[s]);
+  if constexpr (kC == 1) {
+    while (offset != end) step(sum[0]);
+  } else {
+    while (end - offset >= static_cast<ptrdiff_t>(kC)) {
+      HWY_UNROLL(4)
+      for (size_t s = 0; s < kC; ++s) step(sum[s]);
+    }
+    while (offset != end) step(sum[0]);
   }
-  if constexpr (kC > 1) {
-    for (; p < terms; ++p) step(p, sum[0]);
-  }
-  HWY_UNROLL(8)
+  HWY_UNROLL(16)
   for (size_t r = 0; r < kRows; ++r, c += g.ldc) {
     HWY_UNROLL(8)
     for (size_t v = 0; v < kVectors; ++v) {
@@ -305,14 +307,20 @@ HWY_NOINLINE void gather_block(const Gather<T>& g, const T* x, const int32_t* ro
   }
 }
 
-template <class D, size_t kVectors, size_t... kRow>
+template <class D, size_t kVectors, bool kRun, size_t... kRow>
 constexpr auto gathers(std::index_sequence<kRow...>) {
   return std::array<GatherFn<hn::TFromD<D>>, sizeof...(kRow)>{
-      gather_block<D, kRow + 1, kVectors>...};
+      gather_block<D, kRow + 1, kVectors, kRun>...};
 }
 // By rows - 1.
-template <class D, size_t kVectors, size_t kRows>
-inline constexpr auto kGathers = gathers<D, kVectors>(std::make_index_sequence<kRows>());
+template <class D, size_t kVectors, bool kRun, size_t kRows>
+inline constexpr auto kGathers = gathers<D, kVectors, kRun>(std::make_index_sequence<kRows>());
+
+#if HWY_TARGET == HWY_AVX3
+constexpr size_t kMostRun1 = 16;  // rows of a run, one vector wide
+#else
+constexpr size_t kMostRun1 = 8;
+#endif
 
 // `rows` rows of C, which is one or two vectors wide.
 template <class T>
@@ -320,12 +328,31 @@ HWY_INLINE void gather_rows(const Gather<T>& g, size_t width, size_t rows, const
                             const int32_t* row_offsets, const T* b, T* c) {
   using D = hn::ScalableTag<T>;
   const bool two = width == 2 * kLanes<D>;
-  const GatherFn<T>* fn = two ? kGathers<D, 2, kMaxRows2>.data() : kGathers<D, 1, kMaxRows1>.data();
+  const GatherFn<T>* fn =
+      two ? kGathers<D, 2, false, kMaxRows2>.data() : kGathers<D, 1, false, kMaxRows1>.data();
   Heights heights = Heights::cut(rows, two ? kMaxRows2 : kMaxRows1);
   for (size_t i = 0; i < rows;) {
     const size_t height = heights.next();
     fn[height - 1](g, x, row_offsets + i, b, c + static_cast<ptrdiff_t>(i) * g.ldc);
     i += height;
+  }
+}
+
+// The same of `rows` rows that come in runs of `run`.
+template <class T>
+HWY_INLINE void gather_runs(const Gather<T>& g, size_t width, size_t rows, size_t run, const T* x,
+                            const int32_t* row_offsets, const T* b, T* c) {
+  using D = hn::ScalableTag<T>;
+  const bool two = width == 2 * kLanes<D>;
+  const GatherFn<T>* fn =
+      two ? kGathers<D, 2, true, kMaxRows2>.data() : kGathers<D, 1, true, kMostRun1>.data();
+  for (size_t start = 0; start < rows; start += run) {
+    Heights heights = Heights::cut(run, two ? kMaxRows2 : kMostRun1);
+    for (size_t i = start; i < start + run;) {
+      const size_t height = heights.next();
+      fn[height - 1](g, x, row_offsets + i, b, c + static_cast<ptrdiff_t>(i) * g.ldc);
+      i += height;
+    }
   }
 }
 

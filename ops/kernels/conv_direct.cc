@@ -188,6 +188,8 @@ HWY_NOINLINE void correlate(const Task<T>& t) {
     const Source<T> source = look(t.c, s.boxes, box, t.x, t.from(), 0, seen);
     const auto count = static_cast<size_t>(box.count());
     output_offsets(t.c, box, source, rows);
+    constexpr int64_t kLeastRun = 4;
+    const bool run = t.c.axis[2].stride == 1 && box.size[2] >= kLeastRun;
     if (source.row != before.row || source.plane != before.plane ||
         source.channel != before.channel) {
       tap_offsets(t.c, source, t.from(), offsets);
@@ -197,14 +199,19 @@ HWY_NOINLINE void correlate(const Task<T>& t) {
     for (size_t k = 0; k < s.to;) {
       const size_t width = strip_width<T>(s.to - k);
       const auto ld = static_cast<ptrdiff_t>(width);
-      Gather<T> g{0, nullptr, ld, ld, t.bias == nullptr ? nullptr : bias + k, false};
+      Gather<T> g{0, nullptr, ld, t.bias == nullptr ? nullptr : bias + k, false};
       size_t term = 0;
       do {
         g.terms = std::min(s.chunk, s.terms - term);
         g.offsets = offsets + term;
         if (!s.kept) pack(t, k, width, term, g.terms, taps, scratch, packed);
-        gather_rows(g, width, count, source.data, rows, s.kept ? kept + term * width : packed,
-                    sums);
+        const T* const weights = s.kept ? kept + term * width : packed;
+        if (run) {
+          gather_runs(g, width, count, static_cast<size_t>(box.size[2]), source.data, rows, weights,
+                      sums);
+        } else {
+          gather_rows(g, width, count, source.data, rows, weights, sums);
+        }
         g.add = true;
         term += g.terms;
       } while (term < s.terms);

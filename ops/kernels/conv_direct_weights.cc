@@ -90,7 +90,7 @@ HWY_NOINLINE void by_channels(const ConvPlan& p, const T* x, const T* dy, bool a
       const auto ld = static_cast<ptrdiff_t>(width);
       turn(p, box, dy + static_cast<int64_t>(k) * p.out_area, std::min(width, s.out - k), width,
            turned);
-      const Gather<T> g{static_cast<size_t>(box.count()), offsets, ld, ld, nullptr, !first};
+      const Gather<T> g{static_cast<size_t>(box.count()), offsets, ld, nullptr, !first};
       gather_rows(g, width, s.terms, source.data, rows, turned, to);
       to += s.terms * width;
       k += width;

@@ -108,4 +108,30 @@ struct DirectWeightsTables {
 };
 extern constinit const Dispatch<DirectWeightsTables> conv_direct_weights;
 
+/// One channel of an image, and of what comes of it.
+struct ConvPlane {
+  ptrdiff_t height, width;
+  ptrdiff_t out_height, out_width;
+  ptrdiff_t pad_row, pad_col;
+};
+
+/// A channel by itself: 3x3 and 5x5 with stride 1, over two axes, of float. Needs no memory.
+struct DepthwiseTable {
+  bool (*handles)(const ConvPlan& p);
+  // One image and one group each.
+  void (*forward)(const ConvPlan& p, const float* x, const float* w, const float* bias, float* y);
+  void (*grad_input)(const ConvPlan& p, const float* dy, const float* w, float* dx);
+  void (*grad_weight)(const ConvPlan& p, const float* x, const float* dy, bool add, float* dw);
+};
+extern constinit const Dispatch<DepthwiseTable> conv_depthwise;
+
+/// The input gradient to few channels of a small image: two axes, stride 1, float.
+struct FoldTable {
+  bool (*pays)(const ConvPlan& p);
+  size_t (*workspace)(const ConvPlan& p);
+  /// One image and one group.
+  void (*grad_input)(const ConvPlan& p, const float* dy, const float* w, float* dx);
+};
+extern constinit const Dispatch<FoldTable> conv_fold;
+
 }  // namespace ebb::kernels::detail
