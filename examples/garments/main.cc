@@ -18,7 +18,7 @@ ABSL_FLAG(std::string, data, EBB_EXAMPLE_DATA_DIR, "folder of Fashion-MNIST's fo
 ABSL_FLAG(std::string, out, "out/garments", "folder for pictures and curves");
 ABSL_FLAG(uint64_t, seed, 1, "seed of all random numbers");
 ABSL_FLAG(bool, quick, false, "a short run that shows that all works");
-ABSL_FLAG(int, epochs, 30, "passes over the training images");
+ABSL_FLAG(int, epochs, 24, "passes over the training images");
 ABSL_FLAG(double, lr, 0.002, "largest learning rate; it falls to 0 along a cosine");
 ABSL_FLAG(double, momentum, 0.9, "of SGD");
 ABSL_FLAG(double, weight_decay, 2e-4, "pulls all parameters to 0, times the learning rate");

@@ -110,7 +110,8 @@ int run() {
   const auto start = std::chrono::steady_clock::now();
   for (int64_t step = 1; step <= steps; ++step) {
     const Scene scene = segmentation::make_scene(train_digits, chance);
-    const Tensor loss = cross_entropy(unsqueeze(net(scene.image), 0), unsqueeze(scene.labels, 0));
+    const Tensor loss = cross_entropy(unsqueeze(net(scene.image), 0), unsqueeze(scene.labels, 0),
+                                      {.weight = weights});
     adam.zero_grad();
     loss.backward();
     adam.step();
