@@ -234,16 +234,18 @@ int axes_of(const Tensor& x, const InterpolateOptions& o) {
       break;
     default:
       if (o.align_corners) refuse("align_corners is not for this mode");
-      if (given == 1 && x.dim() == 5) {
+      if (o.dims != 0) {
+        dims = o.dims;
+      } else if (given == 1 && x.dim() == 5) {
         dims = 3;
-      } else if (given == 1 && x.dim() != 2) {
-        // [C,H,W] or [N,C,L], [C,T,H,W] or [N,C,H,W]?
-        dims = x.dim() == 3 || x.dim() == 4 ? 0 : 1;
+      } else if (given == 1 && (x.dim() == 3 || x.dim() == 4)) {
+        dims = 0;  // [C,H,W] or [N,C,L], [C,T,H,W] or [N,C,H,W]?
       }
   }
-  if (dims == 0) refuse("there must be one number for each axis, to say how many there are");
-  if (dims > 3 || (given != 1 && given != dims)) {
-    refuse(absl::StrCat("there must be 1 number or ", std::min(dims, 3)));
+  if (dims == 0) refuse("there must be one number for each axis, or `dims`, to say how many");
+  if (o.dims != 0 && o.dims != dims) refuse(absl::StrCat("dims is ", o.dims));
+  if (dims < 1 || dims > 3 || (given != 1 && given != dims)) {
+    refuse(absl::StrCat("there must be 1 number or ", std::clamp(dims, 1, 3)));
   }
   return dims;
 }

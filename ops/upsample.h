@@ -31,12 +31,15 @@ struct InterpolateOptions {
   bool align_corners = false;
   /// Positions follow from the sizes even where a factor was given, not from the factor.
   bool recompute_scale_factor = false;
+  /// How many axes are resampled, 1 to 3, where that is not said otherwise.
+  int dims = 0;
 };
 
 /// x resampled along its last one, two or three axes: [C,...] or [N,C,...], float32 or float64. How
-/// many is said by the mode; for kNearest, kNearestExact and kArea by the numbers given, of which
-/// there must be one for each axis unless x is [C,L] or [N,C,T,H,W]. Either `size` or
-/// `scale_factor` must be given, not both (ValueError).
+/// many is said by the mode; for kNearest, kNearestExact and kArea by the numbers given if these
+/// are two or three, or by `dims`, or by an x of rank 2 or 5: one number and [C,H,W], say, could be
+/// meant as [N,C,L], which is a ValueError. Either `size` or `scale_factor` must be given, not both
+/// (ValueError).
 Tensor interpolate(const Tensor& x, const InterpolateOptions& options,
                    Where where = Where::current());
 

@@ -130,29 +130,26 @@ void max(const PoolShape& s, const T* x, T* y) {
 }
 
 // Calls f(output, index) for every element of every window, window by window in row-major order,
-// with indices in the plane; `f` returns whether it has seen enough of this window.
+// with indices in the plane.
 template <class F>
 HWY_INLINE void for_window_elements(const PoolShape& s, const F& f) {
   int64_t o = 0;
   for (int64_t a = 0; a < s.out[0]; ++a) {
     for (int64_t b = 0; b < s.out[1]; ++b) {
       for (int64_t c = 0; c < s.out[2]; ++c, ++o) {
-        [&] {
-          for (int64_t i = 0; i < s.kernel[0]; ++i) {
-            const int64_t ia = a * s.stride[0] - s.pad[0] + i * s.dilation[0];
-            if (ia < 0 || ia >= s.in[0]) continue;
-            for (int64_t j = 0; j < s.kernel[1]; ++j) {
-              const int64_t ib = b * s.stride[1] - s.pad[1] + j * s.dilation[1];
-              if (ib < 0 || ib >= s.in[1]) continue;
-              const int64_t row = (ia * s.in[1] + ib) * s.in[2];
-              for (int64_t k = 0; k < s.kernel[2]; ++k) {
-                const int64_t ic = c * s.stride[2] - s.pad[2] + k * s.dilation[2];
-                if (ic < 0 || ic >= s.in[2]) continue;
-                if (f(o, row + ic)) return;
-              }
+        for (int64_t i = 0; i < s.kernel[0]; ++i) {
+          const int64_t ia = a * s.stride[0] - s.pad[0] + i * s.dilation[0];
+          if (ia < 0 || ia >= s.in[0]) continue;
+          for (int64_t j = 0; j < s.kernel[1]; ++j) {
+            const int64_t ib = b * s.stride[1] - s.pad[1] + j * s.dilation[1];
+            if (ib < 0 || ib >= s.in[1]) continue;
+            const int64_t row = (ia * s.in[1] + ib) * s.in[2];
+            for (int64_t k = 0; k < s.kernel[2]; ++k) {
+              const int64_t ic = c * s.stride[2] - s.pad[2] + k * s.dilation[2];
+              if (ic >= 0 && ic < s.in[2]) f(o, row + ic);
             }
           }
-        }();
+        }
       }
     }
   }
@@ -166,10 +163,9 @@ void max_indices(const PoolShape& s, const T* x, T* y, int64_t* index) {
     std::fill_n(index, n_out, int64_t{-1});
     for_window_elements(s, [&](int64_t o, int64_t at) {
       const T v = x[at];
-      if (index[o] >= 0 && !(v > y[o]) && !(v != v && y[o] == y[o])) return false;
+      if (index[o] >= 0 && !(v > y[o]) && !(v != v && y[o] == y[o])) return;
       y[o] = v;
       index[o] = at;
-      return false;
     });
   }
 }
@@ -203,28 +199,104 @@ HWY_INLINE void max_halving_backward_row(const T* x, int64_t width, const T* y, 
   }
 }
 
+// One window: its gradient goes to the first element that is the largest.
+template <class T>
+HWY_INLINE void max_window_backward(const PoolShape& s, int64_t a, int64_t b, int64_t c, const T* x,
+                                    T y, T g, T* dx) {
+  for (int64_t i = 0; i < s.kernel[0]; ++i) {
+    const int64_t ia = a * s.stride[0] - s.pad[0] + i * s.dilation[0];
+    if (ia < 0 || ia >= s.in[0]) continue;
+    for (int64_t j = 0; j < s.kernel[1]; ++j) {
+      const int64_t ib = b * s.stride[1] - s.pad[1] + j * s.dilation[1];
+      if (ib < 0 || ib >= s.in[1]) continue;
+      const int64_t row = (ia * s.in[1] + ib) * s.in[2];
+      for (int64_t k = 0; k < s.kernel[2]; ++k) {
+        const int64_t ic = c * s.stride[2] - s.pad[2] + k * s.dilation[2];
+        if (ic < 0 || ic >= s.in[2]) continue;
+        if (x[row + ic] != y && x[row + ic] == x[row + ic]) continue;
+        dx[row + ic] += g;
+        return;
+      }
+    }
+  }
+}
+
+// As many neighbouring windows as a vector has lanes, at distances of 1 or 2: tap by tap they see
+// elements that are no other's in turn.
+template <int kStride, class T>
+HWY_INLINE void max_windows_backward(const PoolShape& s, int64_t a, int64_t b, int64_t c,
+                                     const T* x, const T* y, const T* g, T* dx) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  const V largest = hn::LoadU(d, y);
+  V left = hn::LoadU(d, g);
+  const auto take = [&](V v) HWY_ATTR {
+    const auto takes = hn::Or(hn::Eq(v, largest), hn::IsNaN(v));
+    const V taken = hn::IfThenElseZero(takes, left);
+    left = hn::IfThenZeroElse(takes, left);
+    return taken;
+  };
+  for (int64_t i = 0; i < s.kernel[0]; ++i) {
+    const int64_t ia = a * s.stride[0] - s.pad[0] + i * s.dilation[0];
+    if (ia < 0 || ia >= s.in[0]) continue;
+    for (int64_t j = 0; j < s.kernel[1]; ++j) {
+      const int64_t ib = b * s.stride[1] - s.pad[1] + j * s.dilation[1];
+      if (ib < 0 || ib >= s.in[1]) continue;
+      int64_t at = (ia * s.in[1] + ib) * s.in[2] + c * kStride - s.pad[2];
+      for (int64_t k = 0; k < s.kernel[2]; ++k, at += s.dilation[2]) {
+        if constexpr (kStride == 1) {
+          hn::StoreU(hn::Add(hn::LoadU(d, dx + at), take(hn::LoadU(d, x + at))), d, dx + at);
+        } else {
+          V v;
+          V gradient;
+          V between;
+          hn::LoadInterleaved2(d, x + at, v, between);
+          hn::LoadInterleaved2(d, dx + at, gradient, between);
+          hn::StoreInterleaved2(hn::Add(gradient, take(v)), between, d, dx + at);
+        }
+      }
+    }
+  }
+}
+
 template <class T>
 void max_backward(const PoolShape& s, const T* x, const T* y, const T* g, T* dx) {
+  constexpr auto kN = static_cast<int64_t>(kLanes<hn::ScalableTag<T>>);
   const int64_t n_in = s.in[0] * s.in[1] * s.in[2];
-  const int64_t n_out = s.out[0] * s.out[1] * s.out[2];
   const int64_t width = s.in[2];
   const bool halving = is_halving(s);
-  const bool covered = halving && s.in[1] == 2 * s.out[1] && s.in[2] == 2 * s.out[2];
+  const bool covered = halving && s.in[1] == 2 * s.out[1] && width == 2 * s.out[2];
   if (!covered) std::fill_n(dx, s.planes * n_in, T{0});
-  for (int64_t p = 0; p < s.planes; ++p, x += n_in, dx += n_in, y += n_out, g += n_out) {
-    if (halving) {
-      for (int64_t a = 0; a < s.out[0] * s.out[1]; ++a) {
-        const int64_t at = (a / s.out[1] * s.in[1] + a % s.out[1] * 2) * width;
-        const int64_t o = a * s.out[2];
-        max_halving_backward_row(x + at, width, y + o, g + o, dx + at, s.out[2]);
+  // Windows from `first` on, before `end`, lie in the row; with a stride of 2 a vector of them
+  // reads an element more.
+  const int64_t stride = s.stride[2];
+  const int64_t span = s.dilation[2] * (s.kernel[2] - 1) + (stride == 2 ? 2 : 1);
+  const int64_t first = first_output(-s.pad[2], stride);
+  const int64_t room = width + s.pad[2] - span;
+  const int64_t end = room < 0 ? 0 : std::min(s.out[2], room / stride + 1);
+  for (int64_t p = 0; p < s.planes; ++p, x += n_in, dx += n_in) {
+    for (int64_t a = 0; a < s.out[0]; ++a) {
+      for (int64_t b = 0; b < s.out[1]; ++b, y += s.out[2], g += s.out[2]) {
+        if (halving) {
+          const int64_t at = (a * s.in[1] + 2 * b) * width;
+          max_halving_backward_row(x + at, width, y, g, dx + at, s.out[2]);
+          continue;
+        }
+        for (int64_t c = 0; c < s.out[2];) {
+          if (stride <= 2 && c >= first && c + kN <= end) {
+            if (stride == 1) {
+              max_windows_backward<1>(s, a, b, c, x, y + c, g + c, dx);
+            } else {
+              max_windows_backward<2>(s, a, b, c, x, y + c, g + c, dx);
+            }
+            c += kN;
+          } else {
+            max_window_backward(s, a, b, c, x, y[c], g[c], dx);
+            ++c;
+          }
+        }
       }
-      continue;
     }
-    for_window_elements(s, [&](int64_t o, int64_t at) {
-      const bool takes = x[at] == y[o] || x[at] != x[at];
-      if (takes) dx[at] += g[o];
-      return takes;
-    });
   }
 }
 

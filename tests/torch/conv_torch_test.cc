@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "ebb/autograd/testing.h"
+#include "ebb/ebb.h"
+#include "torch_side.h"
+
+// Convolution, pooling, resampling and sampling at random configurations, results and gradients,
+// beside LibTorch: in float32 to 1e-5 of the largest number, in float64 to 1e-10.
+namespace ebb {
+namespace {
+
+using torch_side::Call;
+using torch_side::Numbers;
+
+class Draw {
+ public:
+  explicit Draw(std::string_view name) : generator_(7, name) {}
+  int64_t operator()(int64_t low, int64_t high) {  // both included
+    return low + static_cast<int64_t>(generator_.uniform() * static_cast<double>(high - low + 1));
+  }
+  double between(double low, double high) { return low + generator_.uniform() * (high - low); }
+  bool coin() { return generator_.uniform() < 0.5; }
+
+ private:
+  Generator generator_;
+};
+
+Numbers numbers_of(const Tensor& t, bool add_batch) {
+  Numbers n;
+  const Shape shape = t.shape();
+  n.shape.assign(shape.begin(), shape.end());
+  if (add_batch) n.shape.insert(n.shape.begin(), 1);
+  n.v = t.to(kFloat64).to_vector<double>();
+  return n;
+}
+
+std::string difference(const char* what, const Tensor& got, const Numbers& want, double tolerance) {
+  const auto v = got.to(kFloat64).to_vector<double>();
+  if (v.size() != want.v.size()) {
+    return absl::StrCat(what, " is ", got.shape().str(), ", LibTorch's has ", want.v.size(),
+                        " elements");
+  }
+  double largest = 1e-3;
+  for (const double w : want.v) largest = std::max(largest, std::abs(w));
+  for (size_t i = 0; i < v.size(); ++i) {
+    if (std::abs(v[i] - want.v[i]) <= tolerance * largest) continue;
+    return absl::StrCat(what, " ", got.shape().str(), ": element ", i, " is ", v[i],
+                        ", LibTorch's ", want.v[i]);
+  }
+  return "";
+}
+
+std::string text_of(const Call& c) {
+  const auto list = [](const std::vector<int64_t>& v) { return Shape(v.data(), v.size()).str(); };
+  return absl::StrCat(c.op, " ", c.dims, "d ", c.float64 ? "float64" : "float32", " kernel ",
+                      list(c.kernel), " stride ", list(c.stride), " padding ", list(c.padding),
+                      " dilation ", list(c.dilation), " groups ", c.groups, " ceil ", c.ceil_mode,
+                      " size ", list(c.size), " factors ", absl::StrJoin(c.factors, ","), " mode ",
+                      c.mode, " ", c.padding_mode, " align ", c.align_corners);
+}
+
+using Function = std::function<Tensor(Span<const Tensor>)>;
+
+// Compares one configuration in both types. Inputs from `constants` on are not differentiated.
+void compare(Call call, const std::vector<Tensor>& inputs, bool batched, const Function& f,
+             size_t constants = 8, bool only_float64 = false) {
+  for (const bool wide : {true, false}) {
+    if (only_float64 && !wide) continue;
+    call.float64 = wide;
+    const double tolerance = wide ? 1e-10 : 1e-5;
+    std::vector<Tensor> leaves;
+    std::vector<Tensor> wanted;
+    std::vector<Numbers> numbers;
+    const size_t first = call.op.substr(0, 4) == "conv" ? 1 : 8;  // weights have no batch
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const Tensor x = inputs[i].dtype() == kFloat64 && !wide ? inputs[i].to(kFloat32) : inputs[i];
+      leaves.push_back(i < constants ? variable(x) : x);
+      if (i < constants) wanted.push_back(leaves.back());
+      numbers.push_back(numbers_of(x, !batched && i < first));
+    }
+    const Tensor y = f(leaves);
+    const Tensor v = testing::normal(y.shape());
+    torch_side::Result want;
+    try {
+      want = torch_side::run(call, numbers, v.to_vector<double>(), constants);
+    } catch (const std::exception& e) {
+      FAIL() << text_of(call) << ": LibTorch throws " << e.what();
+    }
+    ASSERT_EQ(difference("the result", y, want.y, tolerance), "") << text_of(call);
+    const auto got = grad({y}, wanted, {}, {v.to(y.dtype())});
+    ASSERT_EQ(got.size(), want.gradients.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(difference(i == 0   ? "dx"
+                           : i == 1 ? "dw"
+                                    : "db",
+                           got[i], want.gradients[i], tolerance),
+                "")
+          << text_of(call);
+    }
+  }
+}
+
+template <int D>
+std::vector<int64_t> list(const PerAxis<D>& v) {
+  return {v.begin(), v.end()};
+}
+
+// A sample [C,...] of sizes from low to high, or a batch of them.
+template <int D>
+Shape sample_shape(Draw& draw, bool batched, int64_t channels, int64_t low, int64_t high) {
+  Shape s;
+  if (batched) s.push_back(draw(1, 3));
+  s.push_back(channels);
+  for (int d = 0; d < D; ++d) s.push_back(draw(low, high));
+  return s;
+}
+
+Tensor bias_of(Span<const Tensor> in) { return in.size() > 2 ? in[2] : Tensor(); }
+
+template <int D>
+void compare_conv(Draw& draw, bool transposed) {
+  ConvOptions<D> o;
+  ConvTransposeOptions<D> up;
+  o.groups = up.groups = draw(1, 3);
+  Call c{.op = transposed ? "conv_transpose" : "conv", .dims = D, .groups = o.groups};
+  const bool batched = draw.coin();
+  const int64_t in = o.groups * draw(1, 4);
+  const int64_t out = o.groups * draw(1, 4);
+  Shape w = transposed ? Shape{in, out / o.groups} : Shape{out, in / o.groups};
+  const int64_t most = D == 1 ? 40 : D == 2 ? 14 : 7;
+  Shape x = sample_shape<D>(draw, batched, in, 5, most);
+  for (int d = 0; d < D; ++d) {
+    o.stride[d] = up.stride[d] = draw(1, 3);
+    o.dilation[d] = up.dilation[d] = draw(1, 2);
+    w.push_back(draw(1, D == 3 ? 3 : 5));
+    const int64_t span = o.dilation[d] * (w[2 + d] - 1) + 1;
+    o.padding[d] = up.padding[d] = draw(0, 2);
+    int64_t& n = x[x.rank() - D + d];
+    n = std::max(n, span);
+    up.output_padding[d] = draw(0, std::max(up.stride[d], up.dilation[d]) - 1);
+    c.output_padding.push_back(transposed ? up.output_padding[d] : 0);
+  }
+  c.kernel = {w.begin() + 2, w.end()};
+  c.stride = list(o.stride);
+  c.padding = list<D>(o.padding);
+  c.dilation = list(o.dilation);
+  std::vector<Tensor> inputs = {testing::normal(x), testing::normal(w)};
+  if (draw.coin()) inputs.push_back(testing::normal({out}));
+  compare(c, inputs, batched, [&](Span<const Tensor> t) {
+    if constexpr (D == 1) {
+      return transposed ? conv_transpose1d(t[0], t[1], bias_of(t), up)
+                        : conv1d(t[0], t[1], bias_of(t), o);
+    } else if constexpr (D == 2) {
+      return transposed ? conv_transpose2d(t[0], t[1], bias_of(t), up)
+                        : conv2d(t[0], t[1], bias_of(t), o);
+    } else {
+      return transposed ? conv_transpose3d(t[0], t[1], bias_of(t), up)
+                        : conv3d(t[0], t[1], bias_of(t), o);
+    }
+  });
+}
+
+template <int D>
+void compare_pool(Draw& draw) {
+  const bool batched = draw.coin();
+  const Shape shape = sample_shape<D>(draw, batched, draw(1, 3), 6, D == 3 ? 8 : 15);
+  const Tensor x = testing::distinct(shape);
+  PerAxis<D> kernel = 1;
+  MaxPoolOptions<D> max;
+  AvgPoolOptions<D> avg;
+  max.ceil_mode = avg.ceil_mode = draw.coin();
+  avg.count_include_pad = draw.coin();
+  for (int d = 0; d < D; ++d) {
+    kernel[d] = draw(1, 3);
+    max.stride[d] = avg.stride[d] = draw(1, 3);
+    max.padding[d] = avg.padding[d] = draw(0, kernel[d] / 2);
+    max.dilation[d] = draw(1, 2);
+  }
+  const Tensor positive = testing::positive(shape);
+  Call c{.op = "max_pool", .dims = D};
+  c.kernel = list(kernel);
+  c.stride = list(max.stride);
+  c.padding = list(max.padding);
+  c.dilation = list(max.dilation);
+  c.ceil_mode = max.ceil_mode;
+  compare(c, {x}, batched, [&](Span<const Tensor> t) {
+    if constexpr (D == 1) return max_pool1d(t[0], kernel, max);
+    if constexpr (D == 2) return max_pool2d(t[0], kernel, max);
+    if constexpr (D == 3) return max_pool3d(t[0], kernel, max);
+  });
+  c.op = "avg_pool";
+  c.count_include_pad = avg.count_include_pad;
+  if (D > 1 && draw(0, 2) == 0) {
+    c.divisor = draw(1, 5);
+    avg.divisor_override = c.divisor;
+  }
+  compare(c, {x}, batched, [&](Span<const Tensor> t) {
+    if constexpr (D == 1) return avg_pool1d(t[0], kernel, avg);
+    if constexpr (D == 2) return avg_pool2d(t[0], kernel, avg);
+    if constexpr (D == 3) return avg_pool3d(t[0], kernel, avg);
+  });
+  if constexpr (D < 3) {
+    c.op = "lp_pool";
+    c.norm_type = static_cast<double>(draw(1, 3));
+    const LPPoolOptions<D> lp{.stride = max.stride, .ceil_mode = max.ceil_mode};
+    compare(c, {positive}, batched, [&](Span<const Tensor> t) {
+      if constexpr (D == 1) return lp_pool1d(t[0], c.norm_type, kernel, lp);
+      if constexpr (D == 2) return lp_pool2d(t[0], c.norm_type, kernel, lp);
+    });
+  }
+  PerAxis<D> size = 1;
+  for (int d = 0; d < D; ++d) size[d] = draw(1, 7);
+  c.size = list(size);
+  c.op = "adaptive_avg_pool";
+  compare(c, {x}, batched, [&](Span<const Tensor> t) {
+    if constexpr (D == 1) return adaptive_avg_pool1d(t[0], size);
+    if constexpr (D == 2) return adaptive_avg_pool2d(t[0], size);
+    if constexpr (D == 3) return adaptive_avg_pool3d(t[0], size);
+  });
+  c.op = "adaptive_max_pool";
+  compare(c, {x}, batched, [&](Span<const Tensor> t) {
+    if constexpr (D == 1) return adaptive_max_pool1d(t[0], size).values;
+    if constexpr (D == 2) return adaptive_max_pool2d(t[0], size).values;
+    if constexpr (D == 3) return adaptive_max_pool3d(t[0], size).values;
+  });
+}
+
+// LibTorch's samples of images are for (W, H), those of volumes for (T, H, W).
+template <int D>
+void compare_fractional(Draw& draw) {
+  const bool batched = draw.coin();
+  const Tensor x = testing::distinct(sample_shape<D>(draw, batched, draw(1, 3), 7, 12));
+  PerAxis<D> kernel = 1;
+  PerAxis<D> size = 1;
+  Shape samples(x.shape().data(), static_cast<size_t>(x.dim() - D));
+  samples.push_back(D);
+  for (int d = 0; d < D; ++d) {
+    kernel[d] = draw(1, 3);
+    size[d] = draw(2, 5);
+  }
+  Call c{.op = "fractional_max_pool", .dims = D};
+  c.kernel = list(kernel);
+  c.size = list(size);
+  compare(
+      c, {x, testing::uniform(samples, 0.01, 0.99)}, batched,
+      [&](Span<const Tensor> t) {
+        if constexpr (D == 2) {
+          return fractional_max_pool2d(t[0], kernel, size, flip(t[1], -1)).values;
+        } else {
+          return fractional_max_pool3d(t[0], kernel, size, t[1]).values;
+        }
+      },
+      1);
+}
+
+template <int D>
+void compare_unpool(Draw& draw) {
+  const bool batched = draw.coin();
+  const Tensor x = testing::distinct(sample_shape<D>(draw, batched, draw(1, 3), 6, 9));
+  PerAxis<D> kernel = 1;
+  PerAxis<D> size = 1;
+  for (int d = 0; d < D; ++d) {
+    kernel[d] = draw(2, 3);
+    size[d] = x.size(d - D);
+  }
+  ValuesIndices pooled;
+  if constexpr (D == 2) pooled = max_pool2d_with_indices(x, kernel);
+  if constexpr (D == 3) pooled = max_pool3d_with_indices(x, kernel);
+  Call c{.op = "max_unpool", .dims = D};
+  c.stride = list(kernel);
+  c.padding = std::vector<int64_t>(D, 0);
+  c.size = list(size);
+  const Tensor indices = pooled.indices;
+  compare(
+      c, {pooled.values, indices.to(kFloat64)}, batched,
+      [&](Span<const Tensor> t) {
+        const MaxUnpoolOptions<D> o{.output_size = size};
+        if constexpr (D == 2) return max_unpool2d(t[0], indices, kernel, o);
+        if constexpr (D == 3) return max_unpool3d(t[0], indices, kernel, o);
+      },
+      1);
+}
+
+void compare_fold(Draw& draw) {
+  const bool batched = draw.coin();
+  const int64_t channels = draw(1, 3);
+  const Tensor x = testing::normal(sample_shape<2>(draw, batched, channels, 5, 9));
+  PerAxis<2> kernel{draw(1, 3), draw(1, 3)};
+  const UnfoldOptions o{.dilation = {draw(1, 2), draw(1, 2)},
+                        .padding = {draw(0, 2), draw(0, 2)},
+                        .stride = {draw(1, 2), draw(1, 2)}};
+  Call c{.op = "unfold"};
+  c.kernel = list(kernel);
+  c.dilation = list(o.dilation);
+  c.padding = list(o.padding);
+  c.stride = list(o.stride);
+  compare(c, {x}, batched, [&](Span<const Tensor> t) { return unfold(t[0], kernel, o); });
+  const Tensor columns = testing::normal(unfold(x, kernel, o).shape());
+  const PerAxis<2> size{x.size(-2), x.size(-1)};
+  c.op = "fold";
+  c.size = list(size);
+  compare(c, {columns}, batched, [&](Span<const Tensor> t) { return fold(t[0], size, kernel, o); });
+}
+
+void compare_interpolate(Draw& draw) {
+  struct Kind {
+    InterpolateMode mode;
+    const char* name;
+    int dims;
+  };
+  const int64_t any = draw(1, 3);
+  const Kind kinds[] = {{InterpolateMode::kNearest, "nearest", static_cast<int>(any)},
+                        {InterpolateMode::kNearestExact, "nearest-exact", static_cast<int>(any)},
+                        {InterpolateMode::kLinear, "linear", 1},
+                        {InterpolateMode::kBilinear, "bilinear", 2},
+                        {InterpolateMode::kBicubic, "bicubic", 2},
+                        {InterpolateMode::kTrilinear, "trilinear", 3}};
+  const Kind k = kinds[draw(0, 5)];
+  const bool batched = draw.coin();
+  const int64_t channels = draw(1, 3);
+  const Shape shape = k.dims == 1   ? sample_shape<1>(draw, batched, channels, 2, 9)
+                      : k.dims == 2 ? sample_shape<2>(draw, batched, channels, 2, 9)
+                                    : sample_shape<3>(draw, batched, channels, 2, 6);
+  InterpolateOptions o{.mode = k.mode, .dims = k.dims};
+  Call c{.op = "interpolate", .dims = k.dims};
+  c.mode = k.name;
+  const bool nearest = k.dims == any && c.mode.substr(0, 7) == "nearest";
+  const bool by_size = draw.coin();
+  for (int d = 0; d < k.dims; ++d) {
+    if (by_size) {
+      o.size.push_back(draw(1, 11));
+      c.size.push_back(o.size[d]);
+    } else {
+      // Quarters are exact in float32 too, in which LibTorch counts. Where the sizes are as 1 to 1
+      // or 1 to 2 its gradient of "nearest" forgets the factor, which its result heeds.
+      const int64_t n = shape[shape.rank() - k.dims + d];
+      int64_t quarters = draw(3, 11);
+      while (nearest && (quarters * n / 4 == n || quarters * n / 4 == 2 * n)) ++quarters;
+      o.scale_factor.push_back(static_cast<double>(quarters) / 4);
+      c.factors.push_back(o.scale_factor.back());
+    }
+  }
+  if (!nearest) o.align_corners = c.align_corners = draw.coin();
+  compare(c, {testing::normal(shape)}, batched,
+          [&](Span<const Tensor> t) { return interpolate(t[0], o); });
+}
+
+template <int D>
+void compare_grid_sample(Draw& draw) {
+  constexpr const char* kModes[] = {"bilinear", "nearest", "bicubic"};
+  constexpr const char* kBorders[] = {"zeros", "border", "reflection"};
+  const auto mode = static_cast<size_t>(draw(0, D == 2 ? 2 : 1));
+  const auto border = static_cast<size_t>(draw(0, 2));
+  const bool batched = draw.coin();
+  GridSampleOptions o{static_cast<GridSampleMode>(mode), static_cast<GridPadding>(border),
+                      draw.coin()};
+  Call c{.op = "grid_sample", .dims = D};
+  c.mode = kModes[mode];
+  c.padding_mode = kBorders[border];
+  c.align_corners = o.align_corners;
+  const Tensor x = testing::normal(sample_shape<D>(draw, batched, draw(1, 3), 2, 7));
+  Shape grid;
+  if (batched) grid.push_back(x.size(0));
+  for (int d = 0; d < D; ++d) grid.push_back(draw(1, 5));
+  grid.push_back(D);
+  // In float32 a place may fall on the other side of an element.
+  const Tensor places = testing::uniform(grid, -1.9, 1.9);
+  compare(
+      c, {x, places}, batched, [&](Span<const Tensor> t) { return grid_sample(t[0], t[1], o); }, 8,
+      true);
+  const Tensor near = testing::uniform_away_from(
+      grid, -1.9, 1.9,
+      [&] {
+        std::vector<double> kinks;
+        for (int d = 0; d < D; ++d) {
+          const auto n = static_cast<double>(x.size(d - D));
+          for (double u = -2 * n; u <= 4 * n; u += 0.5) {
+            kinks.push_back(o.align_corners ? 2 * u / (n - 1) - 1 : (2 * u + 1) / n - 1);
+          }
+        }
+        return kinks;
+      }(),
+      1e-4);
+  compare(c, {x, near}, batched, [&](Span<const Tensor> t) { return grid_sample(t[0], t[1], o); });
+}
+
+void compare_affine_grid(Draw& draw, int dims) {
+  Shape theta{draw(1, 3), dims, dims + 1};
+  Shape size{theta[0], 2};
+  for (int d = 0; d < dims; ++d) size.push_back(draw(1, 6));
+  Call c{.op = "affine_grid", .dims = dims};
+  c.size = {size.begin(), size.end()};
+  c.align_corners = draw.coin();
+  compare(c, {testing::normal(theta)}, true,
+          [&](Span<const Tensor> t) { return affine_grid(t[0], size, c.align_corners); });
+}
+
+// So often, or until something fails.
+void repeat(int times, const std::function<void()>& f) {
+  for (int i = 0; i < times && !::testing::Test::HasFatalFailure(); ++i) f();
+}
+
+TEST(BesideTorch, Convolution) {
+  Draw draw("conv");
+  repeat(30, [&] { compare_conv<1>(draw, false); });
+  repeat(40, [&] { compare_conv<2>(draw, false); });
+  repeat(20, [&] { compare_conv<3>(draw, false); });
+}
+TEST(BesideTorch, TransposedConvolution) {
+  Draw draw("conv_transpose");
+  repeat(30, [&] { compare_conv<1>(draw, true); });
+  repeat(40, [&] { compare_conv<2>(draw, true); });
+  repeat(20, [&] { compare_conv<3>(draw, true); });
+}
+TEST(BesideTorch, Pooling) {  // five kinds each
+  Draw draw("pool");
+  repeat(12, [&] { compare_pool<1>(draw); });
+  repeat(20, [&] { compare_pool<2>(draw); });
+  repeat(10, [&] { compare_pool<3>(draw); });
+}
+TEST(BesideTorch, FractionalPoolingAndUnpooling) {
+  Draw draw("fractional");
+  repeat(15, [&] { compare_fractional<2>(draw); });
+  repeat(8, [&] { compare_fractional<3>(draw); });
+  repeat(15, [&] { compare_unpool<2>(draw); });
+  repeat(8, [&] { compare_unpool<3>(draw); });
+}
+TEST(BesideTorch, UnfoldAndFold) {
+  Draw draw("fold");
+  repeat(20, [&] { compare_fold(draw); });
+}
+TEST(BesideTorch, Interpolation) {
+  Draw draw("interpolate");
+  repeat(60, [&] { compare_interpolate(draw); });
+}
+TEST(BesideTorch, GridSample) {
+  Draw draw("grid_sample");
+  repeat(40, [&] { compare_grid_sample<2>(draw); });
+  repeat(20, [&] { compare_grid_sample<3>(draw); });
+  repeat(5, [&] { compare_affine_grid(draw, 2); });
+  repeat(5, [&] { compare_affine_grid(draw, 3); });
+}
+
+}  // namespace
+}  // namespace ebb
