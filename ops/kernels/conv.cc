@@ -123,21 +123,24 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
   const size_t bound =
       4 * sizeof(T) * static_cast<size_t>(p.groups * p.group_out * p.group_in * p.taps) +
       (size_t{1} << 20);
+  const auto fits = [bound](size_t bytes) {
+    return bytes <= bound && detail::Workspace::taken(bytes) <= bound;
+  };
   if constexpr (sizeof(T) == 4) {
     if (detail::conv_depthwise->handles(p)) return {Method::kDepthwise, 0};
     if (winograd_pays(p)) {
       const size_t bytes = detail::conv_winograd->workspace(p, pass);
-      if (bytes <= bound) return {Method::kWinograd, bytes};
+      if (fits(bytes)) return {Method::kWinograd, detail::Workspace::taken(bytes)};
     }
     if (pass == ConvPass::kGradInput && detail::conv_fold->pays(p)) {
       const size_t bytes = detail::conv_fold->workspace(p);
-      if (bytes <= bound) return {Method::kFold, bytes};
+      if (fits(bytes)) return {Method::kFold, detail::Workspace::taken(bytes)};
     }
   }
   const size_t bytes = pass == ConvPass::kGradWeight
                            ? detail::of_type<T>(*detail::conv_direct_weights).workspace(p)
                            : detail::of_type<T>(*detail::conv_direct).workspace(p, pass);
-  if (bytes <= bound) return {Method::kDirect, bytes};
+  if (fits(bytes)) return {Method::kDirect, detail::Workspace::taken(bytes)};
   return {Method::kPlain, 0};
 }
 
