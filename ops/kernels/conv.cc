@@ -109,9 +109,30 @@ void plain_grad_weight(const ConvPlan& p, const T* x, const T* dy, bool add, T* 
   });
 }
 
+// ---- 1x1: products of the matrices as they lie ----
+
+bool is_product(const ConvPlan& p) {
+  for (int axis = 0; axis < 3; ++axis) {
+    if (p.kernel[axis] != 1 || p.stride[axis] != 1 || p.pad[axis] != 0 ||
+        p.out[axis] != p.in[axis]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+template <class T>
+void product_forward(const ConvPlan& p, const T* x, const T* w, const T* bias, T* y) {
+  for (int64_t c = 0; bias != nullptr && c < p.group_out; ++c) {
+    std::fill_n(y + c * p.out_area, p.out_area, bias[c]);
+  }
+  gemm(false, false, p.group_out, p.out_area, p.group_in, T{1}, w, p.group_in, x, p.in_area,
+       bias == nullptr ? T{0} : T{1}, y, p.out_area);
+}
+
 // ---- choice ----
 
-enum class Method { kPlain, kDirect, kWinograd, kDepthwise, kFold };
+enum class Method { kPlain, kDirect, kWinograd, kDepthwise, kFold, kProduct };
 
 struct Choice {
   Method method;
@@ -126,6 +147,7 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
   const auto fits = [bound](size_t bytes) {
     return bytes <= bound && detail::Workspace::taken(bytes) <= bound;
   };
+  if (is_product(p) && p.group_in > 1 && p.group_out > 1) return {Method::kProduct, 0};
   if constexpr (sizeof(T) == 4) {
     if (detail::conv_depthwise->handles(p)) return {Method::kDepthwise, 0};
     if (winograd_pays(p)) {
@@ -162,6 +184,7 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct).forward(p, x + xi, w + wi, b, y + yi);
     }
+    if (method == Method::kProduct) return product_forward(p, x + xi, w + wi, b, y + yi);
     plain_forward(p, x + xi, w + wi, b, y + yi);
   });
 }
@@ -184,6 +207,10 @@ void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
     }
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct).grad_input(p, dy + yi, w + wi, dx + xi);
+    }
+    if (method == Method::kProduct) {
+      return gemm(true, false, p.group_in, p.in_area, p.group_out, T{1}, w + wi, p.group_in,
+                  dy + yi, p.out_area, T{0}, dx + xi, p.in_area);
     }
     plain_grad_input(p, dy + yi, w + wi, dx + xi);
   });
@@ -212,6 +239,10 @@ void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct_weights)
           .grad_weight(p, x + xi, dy + yi, add, dw + wi);
+    }
+    if (method == Method::kProduct) {
+      return gemm(false, true, p.group_out, p.group_in, p.out_area, T{1}, dy + yi, p.out_area,
+                  x + xi, p.in_area, add ? T{1} : T{0}, dw + wi, p.group_in);
     }
     plain_grad_weight(p, x + xi, dy + yi, add, dw + wi);
   });
