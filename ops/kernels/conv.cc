@@ -5,6 +5,7 @@
 
 #include "ebb/ops/kernels/blas.h"
 #include "ebb/ops/kernels/conv_plan.h"
+#include "ebb/ops/kernels/copy.h"
 
 namespace ebb::kernels {
 namespace {
@@ -109,9 +110,59 @@ void plain_grad_weight(const ConvPlan& p, const T* x, const T* dy, bool add, T* 
   });
 }
 
+// ---- 1x1: products of the matrices as they lie ----
+
+bool is_product(const ConvPlan& p) {
+  for (int axis = 0; axis < 3; ++axis) {
+    if (p.kernel[axis] != 1 || p.stride[axis] != 1 || p.pad[axis] != 0 ||
+        p.out[axis] != p.in[axis]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+template <class T>
+void product_forward(const ConvPlan& p, const T* x, const T* w, const T* bias, T* y) {
+  for (int64_t c = 0; bias != nullptr && c < p.group_out; ++c) {
+    std::fill_n(y + c * p.out_area, p.out_area, bias[c]);
+  }
+  gemm(false, false, p.group_out, p.out_area, p.group_in, T{1}, w, p.group_in, x, p.in_area,
+       bias == nullptr ? T{0} : T{1}, y, p.out_area);
+}
+
+// Whether w' is used so often that it pays to store it as such.
+bool turns_weights(const ConvPlan& p) {
+  constexpr int64_t kOften = 1024;
+  return p.out_area >= kOften;
+}
+
+template <class T>
+size_t product_workspace(const ConvPlan& p, ConvPass pass) {
+  if (pass != ConvPass::kGradInput || !turns_weights(p)) return 0;
+  return static_cast<size_t>(p.group_in * p.group_out) * sizeof(T);
+}
+
+template <class T>
+void product_grad_input(const ConvPlan& p, const T* dy, const T* w, T* dx) {
+  const int64_t in = p.group_in;
+  const int64_t out = p.group_out;
+  const int64_t n = p.out_area;
+  if (!turns_weights(p)) {
+    return gemm(true, false, in, n, out, T{1}, w, in, dy, n, T{0}, dx, n);
+  }
+  detail::Workspace workspace(product_workspace<T>(p, ConvPass::kGradInput));
+  T* const turned = workspace.take<T>(static_cast<size_t>(in * out));
+  const int64_t dims[] = {in, out};
+  const int64_t from[] = {1, in};
+  const int64_t to[] = {out, 1};
+  copy_strided(sizeof(T), 2, dims, w, from, turned, to);
+  gemm(false, false, in, n, out, T{1}, turned, out, dy, n, T{0}, dx, n);
+}
+
 // ---- choice ----
 
-enum class Method { kPlain, kDirect, kWinograd, kDepthwise, kFold };
+enum class Method { kPlain, kDirect, kWinograd, kDepthwise, kFold, kProduct };
 
 struct Choice {
   Method method;
@@ -123,21 +174,28 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
   const size_t bound =
       4 * sizeof(T) * static_cast<size_t>(p.groups * p.group_out * p.group_in * p.taps) +
       (size_t{1} << 20);
+  const auto fits = [bound](size_t bytes) {
+    return bytes <= bound && detail::Workspace::taken(bytes) <= bound;
+  };
+  if (is_product(p) && p.group_in > 1 && p.group_out > 1) {
+    const size_t bytes = product_workspace<T>(p, pass);
+    return {Method::kProduct, bytes == 0 ? 0 : detail::Workspace::taken(bytes)};
+  }
   if constexpr (sizeof(T) == 4) {
     if (detail::conv_depthwise->handles(p)) return {Method::kDepthwise, 0};
     if (winograd_pays(p)) {
       const size_t bytes = detail::conv_winograd->workspace(p, pass);
-      if (bytes <= bound) return {Method::kWinograd, bytes};
+      if (fits(bytes)) return {Method::kWinograd, detail::Workspace::taken(bytes)};
     }
     if (pass == ConvPass::kGradInput && detail::conv_fold->pays(p)) {
       const size_t bytes = detail::conv_fold->workspace(p);
-      if (bytes <= bound) return {Method::kFold, bytes};
+      if (fits(bytes)) return {Method::kFold, detail::Workspace::taken(bytes)};
     }
   }
   const size_t bytes = pass == ConvPass::kGradWeight
                            ? detail::of_type<T>(*detail::conv_direct_weights).workspace(p)
                            : detail::of_type<T>(*detail::conv_direct).workspace(p, pass);
-  if (bytes <= bound) return {Method::kDirect, bytes};
+  if (fits(bytes)) return {Method::kDirect, detail::Workspace::taken(bytes)};
   return {Method::kPlain, 0};
 }
 
@@ -159,6 +217,7 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct).forward(p, x + xi, w + wi, b, y + yi);
     }
+    if (method == Method::kProduct) return product_forward(p, x + xi, w + wi, b, y + yi);
     plain_forward(p, x + xi, w + wi, b, y + yi);
   });
 }
@@ -182,6 +241,7 @@ void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct).grad_input(p, dy + yi, w + wi, dx + xi);
     }
+    if (method == Method::kProduct) return product_grad_input(p, dy + yi, w + wi, dx + xi);
     plain_grad_input(p, dy + yi, w + wi, dx + xi);
   });
 }
@@ -209,6 +269,10 @@ void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct_weights)
           .grad_weight(p, x + xi, dy + yi, add, dw + wi);
+    }
+    if (method == Method::kProduct) {
+      return gemm(false, true, p.group_out, p.group_in, p.out_area, T{1}, dy + yi, p.out_area,
+                  x + xi, p.in_area, add ? T{1} : T{0}, dw + wi, p.group_in);
     }
     plain_grad_weight(p, x + xi, dy + yi, add, dw + wi);
   });

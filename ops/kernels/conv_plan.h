@@ -50,6 +50,11 @@ class Workspace {
   static constexpr size_t kLine = 64;
   static constexpr size_t rounded(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
+  /// What the pool gives for so many bytes.
+  static constexpr size_t taken(size_t bytes) {
+    return ebb::detail::class_bytes(ebb::detail::size_class_of(kLine + bytes));
+  }
+
   explicit Workspace(size_t bytes)
       : block_(ebb::detail::allocate(kLine + bytes)),
         next_(reinterpret_cast<std::byte*>(block_) + kLine) {}

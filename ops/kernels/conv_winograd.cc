@@ -201,7 +201,7 @@ HWY_NOINLINE void multiply(Block<float> block, size_t rows, size_t cols, const f
 // two, all of a tile's positions would fall into the same few sets of the cache.
 constexpr size_t apart(size_t elements) { return elements + 64 / sizeof(float); }
 
-constexpr size_t kTransformed = 700 << 10;  // bytes of transformed tiles and products at a time
+constexpr size_t kTransformed = 600 << 10;  // bytes of transformed tiles and products at a time
 constexpr size_t kLeastTiles = 8;
 constexpr size_t kWeights = 600 << 10;  // bytes of transformed weights that are kept
 constexpr size_t kOutBlock = 32;        // output channels at a time

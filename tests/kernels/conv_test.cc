@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ebb/core/memory.h"
 #include "ebb/tests/kernels/kernel_testing.h"
 
 namespace ebb::kernels {
@@ -120,6 +121,23 @@ double error(const Guarded<T>& got, const std::vector<double>& expected) {
   return expected.empty() ? 0 : difference / largest;
 }
 
+// Runs a pass in memory that holds NaN, and sees that it takes no more than it says.
+template <class T, class F>
+void within_workspace(const ConvShape& s, ConvPass pass, const F& run) {
+  const size_t bytes = conv_workspace_bytes(s, pass, sizeof(T));
+  EXPECT_LE(bytes, 4 * sizeof(T) * w_size(s) + (size_t{1} << 20));
+  if (bytes != 0) {
+    // The pool hands out last what was given back last.
+    ebb::detail::Block* block = ebb::detail::allocate(bytes);
+    std::memset(static_cast<void*>(block + 1), 0xFF, bytes - sizeof(*block));
+    ebb::detail::deallocate(block);
+  }
+  reset_peak_memory();
+  const int64_t before = memory_stats().live_bytes;
+  run();
+  EXPECT_LE(memory_stats().peak_bytes - before, static_cast<int64_t>(bytes));
+}
+
 // All passes against plain loops. Operands end before a page that may not be touched, and results
 // hold NaN before they are written.
 template <class T>
@@ -147,22 +165,25 @@ void check(const ConvShape& s, bool with_bias, double tolerance) {
   });
   const std::vector<T> nans(std::max({x_size(s), y_size(s), w_size(s), channels}),
                             std::numeric_limits<T>::quiet_NaN());
-  Guarded<T> y(y_size(s), 0, nans);
-  Guarded<T> dx(x_size(s), 0, nans);
-  Guarded<T> dw(w_size(s), 0, nans);
-  Guarded<T> db(channels, 0, nans);
-  conv_forward(s, x.data(), w.data(), with_bias ? bias.data() : nullptr, y.data());
-  conv_grad_input(s, dy.data(), w.data(), dx.data());
-  conv_grad_weight(s, x.data(), dy.data(), dw.data());
-  conv_grad_bias(s, dy.data(), db.data());
-  EXPECT_LE(error(y, y_expected), tolerance) << "forward";
-  EXPECT_LE(error(dx, dx_expected), tolerance) << "input gradient";
-  EXPECT_LE(error(dw, dw_expected), tolerance) << "weight gradient";
-  EXPECT_LE(error(db, db_expected), tolerance) << "bias gradient";
-  EXPECT_TRUE(y.intact() && dx.intact() && dw.intact() && db.intact());
-  for (const ConvPass pass : {ConvPass::kForward, ConvPass::kGradInput, ConvPass::kGradWeight}) {
-    EXPECT_LE(conv_workspace_bytes(s, pass, sizeof(T)), 4 * sizeof(T) * w_size(s) + (1 << 20));
-  }
+  for_each_target([&] {
+    Guarded<T> y(y_size(s), 0, nans);
+    Guarded<T> dx(x_size(s), 0, nans);
+    Guarded<T> dw(w_size(s), 0, nans);
+    Guarded<T> db(channels, 0, nans);
+    within_workspace<T>(s, ConvPass::kForward, [&] {
+      conv_forward(s, x.data(), w.data(), with_bias ? bias.data() : nullptr, y.data());
+    });
+    within_workspace<T>(s, ConvPass::kGradInput,
+                        [&] { conv_grad_input(s, dy.data(), w.data(), dx.data()); });
+    within_workspace<T>(s, ConvPass::kGradWeight,
+                        [&] { conv_grad_weight(s, x.data(), dy.data(), dw.data()); });
+    conv_grad_bias(s, dy.data(), db.data());
+    EXPECT_LE(error(y, y_expected), tolerance) << "forward";
+    EXPECT_LE(error(dx, dx_expected), tolerance) << "input gradient";
+    EXPECT_LE(error(dw, dw_expected), tolerance) << "weight gradient";
+    EXPECT_LE(error(db, db_expected), tolerance) << "bias gradient";
+    EXPECT_TRUE(y.intact() && dx.intact() && dw.intact() && db.intact());
+  });
 }
 
 template <class T>
@@ -202,30 +223,94 @@ ConvShape draw(Random& random) {
 }
 
 TEST(Conv, RandomGeometries) {
-  for_each_target([] {
-    Random random(7);
-    for (int i = 0; i < 300; ++i) {
-      const ConvShape s = draw(random);
-      check<float>(s, i % 2 == 0);
-      check<double>(s, i % 2 == 0);
-      if (::testing::Test::HasFailure()) return;
-    }
-  });
+  Random random(7);
+  for (int i = 0; i < 300; ++i) {
+    const ConvShape s = draw(random);
+    check<float>(s, i % 2 == 0);
+    check<double>(s, i % 2 == 0);
+    if (::testing::Test::HasFailure()) return;
+  }
 }
 
 TEST(Conv, NothingToCompute) {
-  for_each_target([] {
-    for (const int64_t batch : {0, 1}) {
-      for (const int64_t in : {0, 3}) {
-        for (const int64_t out : {0, 2}) {
-          check<float>({2, batch, in, out, 1, {4, 4}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {4, 4}});
+  for (const int64_t batch : {0, 1}) {
+    for (const int64_t in : {0, 3}) {
+      for (const int64_t out : {0, 2}) {
+        check<float>({2, batch, in, out, 1, {4, 4}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {4, 4}});
+      }
+    }
+  }
+  // Outputs that read only padding.
+  check<float>({1, 1, 2, 3, 1, {3}, {2}, {1}, {1}, {9}, {20}});
+  check<float>({2, 1, 2, 3, 1, {0, 3}, {2, 1}, {1, 1}, {1, 1}, {2, 0}, {3, 3}});
+}
+
+ConvShape square(int64_t batch, int64_t in, int64_t out, int64_t groups, int64_t height,
+                 int64_t width, int64_t side, int64_t stride, int64_t pad) {
+  ConvShape s{2,      batch,      in, out, groups, {height, width}, {side, side}, {stride, stride},
+              {1, 1}, {pad, pad}, {}};
+  for (int d = 0; d < 2; ++d) s.out[d] = (s.in[d] + 2 * pad - side) / stride + 1;
+  return s;
+}
+
+// 3x3 with stride 1: channels that do and do not fill vectors, images of all sizes from one tile's
+// part on, and so many channels that transformed weights are not kept and tiles go in several
+// rectangles. Winograd's form costs accuracy; 1e-4 of the largest value is promised.
+TEST(Conv, Winograd) {
+  for (const int64_t channels : {7, 8, 9, 16, 33}) {
+    for (const int64_t height : {1, 2, 3, 4, 5, 8, 13}) {
+      for (const int64_t pad : {0, 1, 2, 3}) {
+        const int64_t width = height < 3 ? 9 : height + pad;
+        if (height + 2 * pad < 3) continue;
+        check<float>(square(1, channels, channels + pad, 1, height, width, 3, 1, pad), true, 1e-5);
+      }
+    }
+  }
+  check<float>(square(2, 8, 20, 1, 9, 10, 3, 1, 1), true, 1e-5);
+  check<float>(square(2, 24, 48, 3, 7, 6, 3, 1, 1), false, 1e-5);
+  check<float>(square(1, 70, 75, 1, 7, 7, 3, 1, 1), true, 1e-5);
+  check<float>(square(1, 150, 140, 1, 5, 6, 3, 1, 1), true, 1e-5);
+  check<float>(square(1, 24, 20, 1, 52, 51, 3, 1, 1), true, 1e-5);
+  check<float>(square(1, 10, 9, 1, 3, 700, 3, 1, 1), true, 1e-5);
+}
+
+TEST(Conv, Depthwise) {
+  for (const int64_t side : {3, 5}) {
+    for (const int64_t width : {1, 2, 7, 8, 9, 14, 16, 17, 18, 32, 35, 49}) {
+      for (const int64_t height : {1, 5, 7, 8, 15}) {
+        for (const int64_t pad : {int64_t{0}, side / 2, side - 1, side + 2}) {
+          if (std::min(width, height) + 2 * pad < side) continue;
+          check<float>(square(1, 3, 3, 3, height, width, side, 1, pad), width % 2 == 0);
         }
       }
     }
-    // Outputs that read only padding.
-    check<float>({1, 1, 2, 3, 1, {3}, {2}, {1}, {1}, {9}, {20}});
-    check<float>({2, 1, 2, 3, 1, {0, 3}, {2, 1}, {1, 1}, {1, 1}, {2, 0}, {3, 3}});
-  });
+  }
+  check<float>(square(2, 3, 3, 3, 9, 20, 3, 1, 1));
+  check<float>(square(1, 4, 8, 4, 9, 20, 3, 1, 1));
+  check<float>(square(1, 4, 4, 4, 9, 20, 3, 2, 1));
+  check<double>(square(1, 4, 4, 4, 9, 20, 3, 1, 1));
+}
+
+// Sums too long for one go, weights in several strips, images in several boxes; few channels, for
+// which vectors are of outputs.
+TEST(Conv, Direct) {
+  for (const int64_t in : {1, 6, 130}) {
+    for (const int64_t out : {1, 3, 6, 16, 17, 40}) {
+      check<float>(square(1, in, out, 1, 11, 9, 3, 2, 1));
+      check<float>(square(1, in, out, 1, 12, 12, 5, 1, 0));
+      check<float>(square(1, in, out, 1, 6, 7, 1, 1, 0));
+    }
+  }
+  check<double>(square(1, 130, 20, 1, 11, 9, 3, 2, 1));
+  check<float>(square(1, 3, 20, 1, 90, 90, 7, 2, 3));
+  check<float>(square(1, 1, 6, 1, 150, 140, 5, 1, 2));
+  check<float>(square(2, 6, 1, 1, 28, 28, 5, 1, 2));
+  check<float>(square(1, 40, 5, 1, 40, 41, 3, 1, 1));
+  check<float>({1, 1, 20, 40, 1, {3000}, {5}, {1}, {2}, {4}, {3000}});
+  check<float>(
+      {3, 1, 16, 16, 1, {9, 10, 11}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {9, 10, 11}});
+  // Taps so far apart that no workspace would hold what a box sees.
+  check<float>({1, 1, 2, 3, 1, {5}, {2}, {1}, {3000000}, {3000000}, {5}});
 }
 
 }  // namespace
