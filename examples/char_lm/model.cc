@@ -112,7 +112,7 @@ class Transformer final : public Model {
                           .nhead = std::max<int64_t>(1, width / 32),
                           .num_layers = layers,
                           .dropout = dropout,
-                          .positions = ebb::nn::PositionKind::kRotary}) {
+                          .positions = ebb::nn::models::PositionKind::kRotary}) {
     if (length <= kContext) {
       throw ebb::ValueError("a Transformer's length must be above " + std::to_string(kContext) +
                             ", for windows are scored behind their first " +
@@ -162,7 +162,7 @@ class Transformer final : public Model {
  private:
   const Tokens& train_;
   int64_t length_;
-  ebb::nn::TransformerLM net_;
+  ebb::nn::models::TransformerLM net_;
 };
 
 }  // namespace

@@ -14,7 +14,7 @@
 #include "ebb/ops/random.h"
 #include "ebb/ops/shape.h"
 
-namespace ebb::nn {
+namespace ebb::nn::models {
 
 namespace {
 
@@ -186,4 +186,4 @@ std::vector<int64_t> TransformerLM::generate(Span<const int64_t> prompt, int64_t
   return std::vector<int64_t>(all.begin() + static_cast<std::ptrdiff_t>(prompt.size()), all.end());
 }
 
-}  // namespace ebb::nn
+}  // namespace ebb::nn::models

@@ -10,7 +10,7 @@
 #include "ebb/nn/position.h"
 #include "ebb/nn/transformer.h"
 
-namespace ebb::nn {
+namespace ebb::nn::models {
 
 enum class PositionKind : uint8_t {
   kLearned,     ///< LearnedPositions, up to max_length: GPT
@@ -47,7 +47,7 @@ struct SampleOptions {
 /// that number. Parameters under `embedding`, `positions` (learned ones), `encoder` (a
 /// TransformerEncoder) and `head`.
 ///
-///   nn::TransformerLM model(65, {.d_model = 128, .nhead = 4, .num_layers = 4});
+///   nn::models::TransformerLM model(65, {.d_model = 128, .nhead = 4, .num_layers = 4});
 ///   Tensor loss = cross_entropy(model(ids.narrow(0, 0, n - 1)), ids.narrow(0, 1, n - 1));
 class TransformerLM : public Module {
  public:
@@ -97,4 +97,4 @@ class TransformerLM : public Module {
   Tensor scores(const Tensor& ids, State* state) const;
 };
 
-}  // namespace ebb::nn
+}  // namespace ebb::nn::models

@@ -12,7 +12,7 @@
 namespace ebb {
 namespace {
 
-using nn::PositionKind;
+using nn::models::PositionKind;
 using testing::doubles;
 using testing::expect_near;
 
@@ -20,7 +20,7 @@ constexpr PositionKind kKinds[] = {PositionKind::kLearned, PositionKind::kSinuso
                                    PositionKind::kRotary, PositionKind::kAlibi,
                                    PositionKind::kNone};
 
-nn::TransformerLMOptions small(PositionKind kind) {
+nn::models::TransformerLMOptions small(PositionKind kind) {
   return {.d_model = 16,
           .nhead = 2,
           .num_layers = 2,
@@ -35,7 +35,7 @@ Tensor ids_of(std::vector<int64_t> ids) { return from_vector(ids); }
 TEST(TransformerLM, SeesThePastOnly) {
   for (const PositionKind kind : kKinds) {
     manual_seed(4);
-    nn::TransformerLM model(7, small(kind));
+    nn::models::TransformerLM model(7, small(kind));
     model.to(kFloat64);
     const Tensor y = model(ids_of({1, 2, 3, 4, 5}));
     EXPECT_EQ(y.shape(), Shape({5, 7}));
@@ -51,7 +51,7 @@ TEST(TransformerLM, SeesThePastOnly) {
 TEST(TransformerLM, KnowsTheOrder) {
   for (const PositionKind kind : kKinds) {
     manual_seed(4);
-    nn::TransformerLM model(7, small(kind));
+    nn::models::TransformerLM model(7, small(kind));
     model.to(kFloat64);
     // Enough that positions tell: first values are small.
     for (const Parameter& p : model.parameters()) p.copy_from(p.tensor().detach() * 10.0);
@@ -65,12 +65,12 @@ TEST(TransformerLM, KnowsTheOrder) {
 TEST(TransformerLM, StepsAreTheWholeOneByOne) {
   for (const PositionKind kind : kKinds) {
     manual_seed(5);
-    nn::TransformerLM model(7, small(kind));
+    nn::models::TransformerLM model(7, small(kind));
     model.to(kFloat64);
     model.eval();
     const Tensor ids = ids_of({1, 2, 3, 4, 5, 6, 0, 1});
     const Tensor whole = model(ids);
-    nn::TransformerLM::State state;
+    nn::models::TransformerLM::State state;
     expect_near(model.step(narrow(ids, 0, 0, 3), state), narrow(whole, 0, 0, 3));
     for (int64_t i = 3; i < 6; ++i) {
       expect_near(model.step(narrow(ids, 0, i, 1), state), narrow(whole, 0, i, 1));
@@ -80,17 +80,17 @@ TEST(TransformerLM, StepsAreTheWholeOneByOne) {
     // Several sequences at once.
     const Tensor two_list[] = {ids, flip(ids)};
     const Tensor two = stack(two_list);
-    nn::TransformerLM::State both;
+    nn::models::TransformerLM::State both;
     model.step(narrow(two, 1, 0, 5), both);
     expect_near(model.step(narrow(two, 1, 5, 3), both)[0], narrow(whole, 0, 5, 3));
   }
 }
 
 TEST(TransformerLM, TiesTheOutputToTheEmbedding) {
-  nn::TransformerLM tied(7, small(PositionKind::kLearned));
-  nn::TransformerLMOptions o = small(PositionKind::kLearned);
+  nn::models::TransformerLM tied(7, small(PositionKind::kLearned));
+  nn::models::TransformerLMOptions o = small(PositionKind::kLearned);
   o.tie_weights = false;
-  nn::TransformerLM apart(7, o);
+  nn::models::TransformerLM apart(7, o);
   EXPECT_EQ(apart.parameters().size(), tied.parameters().size() + 1);
   const auto state = apart.state_dict();
   for (const char* name :
@@ -107,7 +107,7 @@ TEST(TransformerLM, TiesTheOutputToTheEmbedding) {
 
 TEST(TransformerLM, StartsUnsure) {
   manual_seed(1);
-  nn::TransformerLM model(50, {.d_model = 64, .nhead = 4, .num_layers = 3, .dropout = 0});
+  nn::models::TransformerLM model(50, {.d_model = 64, .nhead = 4, .num_layers = 3, .dropout = 0});
   const Tensor ids = randint(0, 50, {40});
   const Tensor next = randint(0, 50, {40});
   EXPECT_NEAR(cross_entropy(model(ids), next).item(), std::log(50), 0.15);
@@ -115,7 +115,7 @@ TEST(TransformerLM, StartsUnsure) {
 
 TEST(TransformerLM, LearnsASequence) {
   manual_seed(2);
-  nn::TransformerLM model(5, small(PositionKind::kRotary));
+  nn::models::TransformerLM model(5, small(PositionKind::kRotary));
   optim::Adam adam(model.parameters(), {.lr = 1e-2});
   std::vector<int64_t> text;
   for (int64_t i = 0; i < 24; ++i) text.push_back(i % 6 < 3 ? i % 6 : 6 - i % 6);  // 0 1 2 3 2 1
@@ -137,7 +137,7 @@ TEST(TransformerLM, LearnsASequence) {
 
 TEST(TransformerLM, GeneratesBeyondItsPositions) {
   manual_seed(3);
-  nn::TransformerLM model(7, small(PositionKind::kLearned));
+  nn::models::TransformerLM model(7, small(PositionKind::kLearned));
   Generator a(1);
   Generator b(1);
   const std::vector<int64_t> prompt(30, 2);  // longer than max_length as well
@@ -150,9 +150,9 @@ TEST(TransformerLM, GeneratesBeyondItsPositions) {
 }
 
 TEST(TransformerLM, SaysWhatIsWrong) {
-  nn::TransformerLM model(7, small(PositionKind::kLearned));
-  EXPECT_THROW(nn::TransformerLM(0), ValueError);
-  EXPECT_THROW(nn::TransformerLM(5, {.d_model = 10, .nhead = 3}), ValueError);
+  nn::models::TransformerLM model(7, small(PositionKind::kLearned));
+  EXPECT_THROW(nn::models::TransformerLM(0), ValueError);
+  EXPECT_THROW(nn::models::TransformerLM(5, {.d_model = 10, .nhead = 3}), ValueError);
   EXPECT_THROW(model(ids_of({7})), IndexError);
   EXPECT_THROW(model(ids_of(std::vector<int64_t>(13, 1))), ShapeError);
   EXPECT_THROW(model(full({2, 2, 2}, 1)), ShapeError);
@@ -163,10 +163,10 @@ TEST(TransformerLM, SaysWhatIsWrong) {
 }
 
 TEST(TransformerLM, IsCloned) {
-  nn::TransformerLM model(7, small(PositionKind::kRotary));
+  nn::models::TransformerLM model(7, small(PositionKind::kRotary));
   const auto copy = model.clone();
   const Tensor ids = ids_of({1, 2, 3});
-  EXPECT_EQ(doubles(static_cast<nn::TransformerLM&>(*copy)(ids)), doubles(model(ids)));
+  EXPECT_EQ(doubles(static_cast<nn::models::TransformerLM&>(*copy)(ids)), doubles(model(ids)));
 }
 
 }  // namespace
