@@ -177,7 +177,8 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
   const auto fits = [bound](size_t bytes) {
     return bytes <= bound && detail::Workspace::taken(bytes) <= bound;
   };
-  if (is_product(p) && p.group_in > 1 && p.group_out > 1) {
+  if (is_product(p) && p.group_in > 1 && p.group_out > 1 &&
+      !(pass == ConvPass::kGradInput && turns_weights(p))) {
     const size_t bytes = product_workspace<T>(p, pass);
     return {Method::kProduct, bytes == 0 ? 0 : detail::Workspace::taken(bytes)};
   }
