@@ -117,7 +117,7 @@ struct Boxes {
       return n;
     };
     const auto fits = [&] {
-      return size[0] * size[1] * size[2] <= most && (in_place || seen() <= source);
+      return size[0] * size[1] * size[2] <= most && seen() <= source;
     };
     for (int d = 0; d < 3; ++d) {
       for (int64_t parts = 2; !fits() && size[d] > 1; ++parts) {
