@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/single_threaded.h>
+
 #include <mutex>
 #include <string>
 
@@ -42,6 +44,23 @@ struct Leaf : Node {
   void catch_up(const Array* ids = nullptr);
   /// Whether that is the addition of a product.
   bool owes_product();
+};
+
+/// Holds a leaf's mutex, unless the process has one thread only: small leaves are locked more often
+/// than they are computed with.
+class LeafLock {
+ public:
+  explicit LeafLock(Leaf& leaf) : mutex_(__libc_single_threaded != 0 ? nullptr : &leaf.mutex) {
+    if (mutex_ != nullptr) mutex_->lock();
+  }
+  ~LeafLock() {
+    if (mutex_ != nullptr) mutex_->unlock();
+  }
+  LeafLock(const LeafLock&) = delete;
+  LeafLock& operator=(const LeafLock&) = delete;
+
+ private:
+  std::mutex* const mutex_;
 };
 
 /// A new leaf on the elements of `value`, with one reference that the caller owns.

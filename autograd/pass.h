@@ -534,7 +534,7 @@ class Pass final : public std::conditional_t<std::is_same_v<G, Gradient>, GradSi
     finish_gradients(leaf, at, at_target);
     if constexpr (!kGraph) {
       if (!targeted_) {
-        const std::lock_guard lock(leaf.mutex);
+        const LeafLock lock(leaf);
         leaf.grad.add(std::move(slots_[at].grad));
       }
     }

@@ -116,14 +116,14 @@ Leaf& leaf_of(const Tensor& t, const char* what) {
 
 Tensor Tensor::grad() const {
   Leaf& leaf = leaf_of(*this, "grad");
-  const std::lock_guard lock(leaf.mutex);
+  const detail::LeafLock lock(leaf);
   const Array& g = leaf.grad.dense();
   return g.defined() ? Tensor(ebb::contiguous(g)) : Tensor();
 }
 
 void Tensor::zero_grad() const {
   Leaf& leaf = leaf_of(*this, "zero_grad");
-  const std::lock_guard lock(leaf.mutex);
+  const detail::LeafLock lock(leaf);
   leaf.grad = Gradient();
 }
 

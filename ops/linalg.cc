@@ -477,7 +477,7 @@ constexpr OpDef kLinearUpdating = [] {
   d.catches_up = true;
   d.forward = [](const void* attrs, Span<const Array> in, Span<Array> out) {
     detail::Leaf& leaf = **static_cast<detail::Leaf* const*>(attrs);
-    const std::lock_guard lock(leaf.mutex);
+    const detail::LeafLock lock(leaf);
     if (leaf.lazy == nullptr) return Linear::forward({}, in, out);  // another thread was here
     const bool has_bias = in.size() == 3;
     if (has_bias) copy_into(out[0], in[2]);

@@ -16,7 +16,7 @@ namespace {
 template <class F>
 void for_gradients(Span<const Parameter> parameters, F&& f) {
   for (const Parameter& p : parameters) {
-    const std::lock_guard lock(p.leaf().mutex);
+    const ebb::detail::LeafLock lock(p.leaf());
     if (p.leaf().grad.defined()) f(p.leaf().grad);
   }
 }

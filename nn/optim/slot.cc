@@ -186,19 +186,19 @@ int sparse_axis(const Gradient& g) {
 
 Slot::~Slot() {
   Leaf& leaf = parameter_.leaf();
-  const std::lock_guard lock(leaf.mutex);
+  const ebb::detail::LeafLock lock(leaf);
   if (leaf.lazy == this) replay_all(leaf);  // else only the states are behind, and they go
 }
 
 void Slot::catch_up() {
   Leaf& leaf = parameter_.leaf();
-  const std::lock_guard lock(leaf.mutex);
+  const ebb::detail::LeafLock lock(leaf);
   replay_all(leaf);
 }
 
 void Slot::step() {
   Leaf& leaf = parameter_.leaf();
-  const std::lock_guard lock(leaf.mutex);
+  const ebb::detail::LeafLock lock(leaf);
   Gradient& g = leaf.grad;
   if (!g.defined()) return;
   // What another optimiser has put off comes first.
@@ -246,7 +246,7 @@ void Slot::step() {
 
 bool Slot::step_plainly(double factor) {
   Leaf& leaf = parameter_.leaf();
-  const std::lock_guard lock(leaf.mutex);
+  const ebb::detail::LeafLock lock(leaf);
   const Array& value = leaf.value();
   if (leaf.lazy != nullptr || missed_ != nullptr || !value.is_contiguous()) return false;
   for (const Array& s : states_) {
@@ -595,7 +595,7 @@ void Slot::replay_all_columns(const Array& value) {
 
 void Slot::load(int64_t steps, Span<const Array> states) {
   Leaf& leaf = parameter_.leaf();
-  const std::lock_guard lock(leaf.mutex);
+  const ebb::detail::LeafLock lock(leaf);
   steps_ = steps;
   for (size_t i = 0; i < states.size(); ++i) {
     states_[i] = states[i].defined() ? copy(cast(states[i], leaf.value().dtype())) : Array();
