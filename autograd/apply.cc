@@ -75,9 +75,10 @@ class Call {
   // The same for any number of outputs.
   absl::InlinedVector<Array, 4, PoolAllocator<Array>> make_outputs() {
     absl::InlinedVector<Array, 4, PoolAllocator<Array>> out;
-    if (const auto* known = ShapeMemo::find(def_, attrs_, values()); known != nullptr) {
-      out.resize(known->n_out);
-      for (size_t j = 0; j < out.size() && !def_.view; ++j) out[j] = known->make(tls_heap, j);
+    if (const auto* found = ShapeMemo::find(def_, attrs_, values()); found != nullptr) {
+      const ShapeMemo::Entry known = *found;  // see make()
+      out.resize(known.n_out);
+      for (size_t j = 0; j < out.size() && !def_.view; ++j) out[j] = known.make(tls_heap, j);
     } else {
       const Metas metas = infer();
       out.resize(metas.size());

@@ -33,7 +33,9 @@ class ShapeMemo {
 
     /// A new array for output j; `heap` is that of the calling thread.
     [[gnu::always_inline]] Array make(ThreadHeap* heap, size_t j) const {
-      const Output& o = out[j];
+      // A copy, for an allocation may free what other threads left here, and with it run the user's
+      // code, which may call ops.
+      const Output o = out[j];
 #ifndef EBB_NO_POOL
       Block* const block = allocate_class(heap, o.size_class);
 #else

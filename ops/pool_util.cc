@@ -28,7 +28,9 @@ int64_t windows(const PoolAttrs& a, int i, int64_t n) {
 // Only with less than `dilation` elements can the elements of a window all be padding.
 bool sees_nothing(const PoolAttrs& a, int i, int64_t n) {
   if (n >= a.dilation[i]) return false;
-  for (int64_t start = -a.pad[i]; start < 0; start += a.stride[i]) {
+  const int64_t count = windows(a, i, n);
+  for (int64_t o = 0; o < count && o * a.stride[i] < a.pad[i]; ++o) {
+    const int64_t start = o * a.stride[i] - a.pad[i];
     const int64_t first = (-start + a.dilation[i] - 1) / a.dilation[i];
     if (first >= a.kernel[i] || start + first * a.dilation[i] >= n) return true;
   }

@@ -53,6 +53,10 @@ struct Text {
     characters.erase(std::unique(characters.begin(), characters.end()), characters.end());
     const Tokens all = numbers(text);
     const auto cut = all.begin() + static_cast<int64_t>(kTrained * static_cast<double>(all.size()));
+    if (all.end() - cut <= 2 * char_lm::kContext) {
+      throw ebb::ValueError("the text has " + std::to_string(all.size()) +
+                            " characters, too few to score its last tenth");
+    }
     train.assign(all.begin(), cut);
     test.assign(cut, all.end());
   }

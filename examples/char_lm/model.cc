@@ -15,11 +15,21 @@ Tensor ids(const Tokens& text, int64_t begin, int64_t count) {
   return ebb::from_vector(Tokens(first, first + count));
 }
 
+void require_length(const Tokens& train, int64_t length, int64_t least) {
+  if (length >= least && static_cast<int64_t>(train.size()) > 2 * length) return;
+  throw ebb::ValueError("the length of a step is " + std::to_string(length) +
+                        "; it must be at least " + std::to_string(least) +
+                        " and less than half of the training text's " +
+                        std::to_string(train.size()) + " characters");
+}
+
 class Lstm final : public Model {
  public:
   Lstm(const Tokens& train, int64_t vocabulary, int64_t hidden, int64_t layers, int64_t length,
        double dropout)
-      : train_(train), length_(length), net_(vocabulary, hidden, layers, dropout) {}
+      : train_(train), length_(length), net_(vocabulary, hidden, layers, dropout) {
+    require_length(train, length, 1);
+  }
 
   ebb::nn::Module& module() override { return net_; }
 
@@ -113,11 +123,8 @@ class Transformer final : public Model {
                           .num_layers = layers,
                           .dropout = dropout,
                           .positions = ebb::nn::models::PositionKind::kRotary}) {
-    if (length <= kContext) {
-      throw ebb::ValueError("a Transformer's length must be above " + std::to_string(kContext) +
-                            ", for windows are scored behind their first " +
-                            std::to_string(kContext) + " characters");
-    }
+    // Windows are scored behind their first kContext characters.
+    require_length(train, length, kContext + 1);
   }
 
   ebb::nn::Module& module() override { return net_; }

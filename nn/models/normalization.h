@@ -20,7 +20,8 @@ struct Normalization {
   int64_t groups = 8;
 };
 
-/// A layer that normalises `channels` channels of images.
+/// A layer that normalises `channels` channels of images. Throws ValueError where groups is below
+/// 1, and as the layer does.
 std::unique_ptr<Layer> make_norm2d(const Normalization& choice, int64_t channels);
 
 }  // namespace ebb::nn::models

@@ -302,7 +302,7 @@ template <class T>
 void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
   constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
   const size_t bytes = m * n * sizeof(T);
-  if (m == 1) return add_rows<1>(n, alpha, a, lda, x, beta, y);
+  if (m == 1 && alpha != 0) return add_rows<1>(n, alpha, a, lda, x, beta, y);
   if constexpr (kN * sizeof(T) == 64) {
     const auto in_registers = [&](auto vectors) HWY_ATTR {
       constexpr size_t kV = decltype(vectors)::value;

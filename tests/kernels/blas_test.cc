@@ -452,5 +452,13 @@ TEST(Gemm, ThreadsDoNotDisturbEachOther) {
   for (const bool w : wrong) EXPECT_FALSE(w);
 }
 
+TEST(Gemv, OneRowIsNotReadWhereAlphaIsZero) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float a[] = {nan, nan, nan};
+  float y[] = {1, 2, 3};
+  kernels::gemv(true, 1, 3, 0.0f, a, 3, &nan, 1.0f, y);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(y[i], i + 1);
+}
+
 }  // namespace
 }  // namespace ebb::kernels

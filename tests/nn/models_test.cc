@@ -132,6 +132,12 @@ TEST(ResNet, TrainsOnOneImageWithEitherNorm) {
   }
 }
 
+TEST(ResNet, GroupsAreChecked) {
+  ResNetOptions options = resnet_small(1);
+  options.norm = {.kind = Normalization::Kind::kGroup, .groups = 0};
+  EXPECT_THROW(ResNet{options}, ValueError);
+}
+
 TEST(ResNet, BlocksThatStartAsTheIdentity) {
   ResNetOptions options = resnet_small(2, 1, 4);
   options.zero_init_residual = true;

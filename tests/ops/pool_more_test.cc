@@ -259,5 +259,10 @@ TEST(LPPool, HasNoGradientWhereTheSumIsZero) {
   EXPECT_NEAR(g[3], 0.8, 1e-15);
 }
 
+TEST(Pool, OnlyWindowsThatExistMustSeeElements) {
+  const Tensor x = testing::tensor({1, 1}, {3});
+  EXPECT_EQ(max_pool1d(x, 3, {.stride = 1, .padding = 2, .dilation = 2}).item(), 3);
+}
+
 }  // namespace
 }  // namespace ebb
