@@ -90,9 +90,8 @@ const RegisterSamples kPrelu{
                           [=](const RefArray& a, const RefArray& b) {
                             RefArray y = a;
                             int64_t len = 1;
-                            for (int i = x.rank() + static_cast<int>(axis) + 1; i < x.rank(); ++i) {
-                              len *= x[i];
-                            }
+                            const int behind = x.rank() + static_cast<int>(axis) + 1;
+                            for (int i = std::max(behind, 0); i < x.rank(); ++i) len *= x[i];
                             for (int64_t i = 0; i < a.numel(); ++i) {
                               double& v = y.v[static_cast<size_t>(i)];
                               const auto c = static_cast<size_t>(w[0] == 1 ? 0 : i / len % w[0]);
