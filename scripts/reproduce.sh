@@ -12,7 +12,7 @@
 # garments            nothing: Debian's dataset-fashion-mnist is installed; about 30 minutes
 # segmentation        --data DIR with MNIST's four files; about 5 minutes
 # char_lm_lstm        nothing; about 12 minutes
-# char_lm_transformer nothing; about 15 minutes
+# char_lm_transformer nothing; about 8 minutes
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -67,7 +67,7 @@ case "$name" in
     ;;
   char_lm_transformer)
     program=char_lm
-    options+=(--model transformer --width 128 --layers 4 --length 128 --epochs 12)
+    options+=(--model transformer --width 128 --layers 4 --length 128 --epochs 6)
     ;;
   -h | --help) usage && exit 0 ;;
   *) die "there is no result named '$name'; see --help" ;;

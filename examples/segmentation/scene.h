@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <vector>
 
 // Scenes made of handwritten digits, with the class of each pixel known.
@@ -21,7 +22,8 @@ struct Scene {
 };
 
 /// Two to five digits at random places over a background that varies slowly, and noise on all of
-/// it. A digit is where its ink is more than half; of two at one place the later hides the other.
+/// it. Digits do not touch; one that finds no room is left out. A digit is where its ink is more
+/// than half.
 inline Scene make_scene(const std::vector<ebb::data::LabelledImage>& digits,
                         ebb::Generator& chance) {
   constexpr double kNoise = 0.1;
@@ -39,12 +41,27 @@ inline Scene make_scene(const std::vector<ebb::data::LabelledImage>& digits,
     }
   }
   const uint64_t count = 2 + chance.uniform_int(4);
+  std::vector<std::array<int64_t, 2>> corners;
+  const auto is_free = [&](int64_t top, int64_t left) {
+    constexpr int64_t kInk = 20;  // pixels that MNIST's digits fill, of 28
+    return std::all_of(corners.begin(), corners.end(), [&](const auto& c) {
+      return std::abs(c[0] - top) >= kInk || std::abs(c[1] - left) >= kInk;
+    });
+  };
   for (uint64_t k = 0; k < count; ++k) {
     const auto& [digit, label] = digits[chance.uniform_int(digits.size())];
     const int64_t size = digit.size(0);
     const auto room = static_cast<uint64_t>(kSide - size + 1);
-    const auto top = static_cast<int64_t>(chance.uniform_int(room));
-    const auto left = static_cast<int64_t>(chance.uniform_int(room));
+    int64_t top = 0;
+    int64_t left = 0;
+    bool placed = false;
+    for (int i = 0; i < 30 && !placed; ++i) {
+      top = static_cast<int64_t>(chance.uniform_int(room));
+      left = static_cast<int64_t>(chance.uniform_int(room));
+      placed = is_free(top, left);
+    }
+    if (!placed) continue;
+    corners.push_back({top, left});
     const float* ink = digit.value().data<float>();
     for (int64_t i = 0; i < size; ++i) {
       for (int64_t j = 0; j < size; ++j, ++ink) {
