@@ -18,7 +18,7 @@ ABSL_FLAG(std::string, data, EBB_EXAMPLE_DATA_DIR "/digits", "folder of MNIST's 
 ABSL_FLAG(std::string, out, "out/segmentation", "folder for pictures and curves");
 ABSL_FLAG(uint64_t, seed, 1, "seed of all random numbers");
 ABSL_FLAG(bool, quick, false, "a short run that shows that all works");
-ABSL_FLAG(int64_t, steps, 50000, "scenes to learn from, each seen once");
+ABSL_FLAG(int64_t, steps, 28000, "scenes to learn from, each seen once");
 ABSL_FLAG(int64_t, test_scenes, 1000, "scenes of test digits for the result");
 ABSL_FLAG(double, lr, 2e-3, "largest learning rate of Adam; it falls to 0 along a cosine");
 ABSL_FLAG(int64_t, width, 16, "channels of the U-Net at full size");
@@ -31,7 +31,7 @@ using segmentation::kSide;
 using segmentation::Scene;
 
 constexpr int64_t kLogEvery = 250;
-constexpr float kBackgroundWeight = 0.1f;
+constexpr float kBackgroundWeight = 0.5f;
 constexpr int kShown = 6;  // scenes in the picture
 
 std::vector<ebb::data::LabelledImage> load(ebb::data::Split split) {
