@@ -116,9 +116,7 @@ struct Boxes {
       for (int d = 0; d < 3; ++d) n *= c.axis[d].extent(size[d]) + (d == 2 ? slack : 0);
       return n;
     };
-    const auto fits = [&] {
-      return size[0] * size[1] * size[2] <= most && seen() <= source;
-    };
+    const auto fits = [&] { return size[0] * size[1] * size[2] <= most && seen() <= source; };
     for (int d = 0; d < 3; ++d) {
       for (int64_t parts = 2; !fits() && size[d] > 1; ++parts) {
         size[d] = (c.axis[d].outputs + parts - 1) / parts;

@@ -20,8 +20,8 @@ namespace ebb::kernels {
 //   (c)  That many ulp of the value or of the change of the value from one x to the next, whichever
 //        is larger: the function magnifies the rounding of its own argument.
 //
-// A derivative is within 6 ulp of itself; but where it is a difference that may cancel (of hardswish, tanh,
-// sigmoid, expm1, silu, mish, gelu) or (c) applies, within 6 ulp of 1.
+// A derivative is within 6 ulp of itself; but where it is a difference that may cancel (of
+// hardswish, tanh, sigmoid, expm1, silu, mish, gelu) or (c) applies, within 6 ulp of 1.
 //
 // A NaN gives NaN, but x^0 = 1; +-infinity gives the limit. Where f has a kink, the derivative is
 // PyTorch's choice, noted here. Softshrink's and Hardshrink's a is not negative.
