@@ -122,37 +122,12 @@ void run_matmul(const Array& a, const Array& b, const Array& c) {
   });
 }
 
-namespace {
-
-// Rows of few elements, done before a kernel would be called: y[i] = u[i] v for v of N elements.
-template <int N, class T>
-void short_rows(const T* u, ptrdiff_t stride, int64_t m, const T* v, T* y) {
-  T row[N];
-  std::copy_n(v, N, row);
-  for (int64_t i = 0; i < m; ++i, u += stride, y += N) {
-    for (int j = 0; j < N; ++j) y[j] = *u * row[j];
-  }
-}
-
-}  // namespace
-
 void run_outer(const Array& u, const Array& v, const Array& y) {
   const Array row = contiguous(v);
   visit_differentiable(u.dtype(), [&](auto t) {
     using T = decltype(t);
-    const int64_t m = u.size(0);
-    const int64_t n = v.size(0);
-    const T* pu = u.data<T>();
-    const T* pv = row.data<T>();
-    T* to = y.mutable_data<T>();
-    const ptrdiff_t stride = u.stride(0);
-    if (n == 1 && stride == 1) return kernels::scale(*pv, pu, to, static_cast<size_t>(m));
-    if (n == 2) return short_rows<2>(pu, stride, m, pv, to);
-    if (n == 3) return short_rows<3>(pu, stride, m, pv, to);
-    if (n == 4) return short_rows<4>(pu, stride, m, pv, to);
-    for (int64_t i = 0; i < m; ++i, to += n) {
-      kernels::scale(pu[i * stride], pv, to, static_cast<size_t>(n));
-    }
+    kernels::outer(u.size(0), v.size(0), u.data<T>(), u.stride(0), row.data<T>(),
+                   y.mutable_data<T>());
   });
 }
 

@@ -63,6 +63,7 @@ struct VectorTable {
   void (*ger)(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda);
   void (*ger_gemv)(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda,
                    const T* x, T beta, T* y);
+  void (*outer)(size_t m, size_t n, const T* u, ptrdiff_t u_row, const T* v, T* y);
 };
 struct VectorTables {
   VectorTable<float> f32;
@@ -133,6 +134,13 @@ template <class T>
 void ger(int64_t m, int64_t n, T alpha, const T* u, const T* v, T* a, int64_t lda) {
   detail::of_type<T>(*detail::blas_vector)
       .ger(static_cast<size_t>(m), static_cast<size_t>(n), alpha, u, v, a, lda);
+}
+
+/// Y = u v' with v [n], Y [m,n], and u of m elements that lie `u_row` apart.
+template <class T>
+void outer(int64_t m, int64_t n, const T* u, ptrdiff_t u_row, const T* v, T* y) {
+  detail::of_type<T>(*detail::blas_vector)
+      .outer(static_cast<size_t>(m), static_cast<size_t>(n), u, u_row, v, y);
 }
 
 /// A += alpha * u v', then y = A x + beta * y, in one pass over A [m,n]: the results are those of

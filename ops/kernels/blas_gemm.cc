@@ -9,6 +9,7 @@
 // foreach_target comes first: it includes this file once for each target.
 #include "ebb/ops/kernels/blas_micro-inl.h"
 #include "ebb/ops/kernels/blas_pack-inl.h"
+#include "ebb/ops/kernels/blas_terms-inl.h"
 #include "ebb/ops/kernels/simd-inl.h"
 #include "hwy/highway.h"
 
@@ -287,39 +288,28 @@ void gemm_two_rows(const detail::GemmArgs<T>& g) {
   }
 }
 
-// A sum of a few outer products, which costs no more than the passes over C: row by row.
+// A sum of a few outer products, which costs no more than the passes over C.
 template <size_t kTerms, class T>
 HWY_NOINLINE void gemm_few_terms(const detail::GemmArgs<T>& g) {
-  const Block<T>& block = g.block;
-  const T* a = g.a;
-  const T* const b = g.b;
-  const ptrdiff_t b_row = block.b_row;
-  const T beta = block.beta;
-  T* c = g.c;
-  for (size_t i = 0; i < g.m; ++i, a += block.a_row, c += block.ldc) {
-    T weight[kTerms];
-    HWY_UNROLL(8)
-    for (size_t p = 0; p < kTerms; ++p) {
-      weight[p] = block.alpha * a[static_cast<ptrdiff_t>(p) * block.a_col];
-    }
-    const auto add_to = [=](auto d, auto s, size_t j) HWY_ATTR {
-      HWY_UNROLL(8)
-      for (size_t p = 0; p < kTerms; ++p) {
-        const T* row = b + static_cast<ptrdiff_t>(p) * b_row;
-        s = hn::MulAdd(hn::Set(d, weight[p]), hn::LoadU(d, row + j), s);
-      }
-      return s;
-    };
+  const Block<T>& p = g.block;
+  const FewTerms<T> terms{g.m, p.alpha, g.a, p.a_row, p.a_col, g.b, p.b_row, g.c, p.ldc};
+  const auto run = [&](const auto& start) HWY_ATTR {
     const hn::ScalableTag<T> d;
-    if (beta == 1) {
-      map(d, g.n, c, [=](auto t, size_t j) HWY_ATTR { return add_to(t, hn::LoadU(t, c + j), j); });
-    } else if (beta == 0) {
-      map(d, g.n, c, [=](auto t, size_t j) HWY_ATTR { return add_to(t, hn::Zero(t), j); });
-    } else {
-      map(d, g.n, c, [=](auto t, size_t j) HWY_ATTR {
-        return add_to(t, hn::Mul(hn::Set(t, beta), hn::LoadU(t, c + j)), j);
-      });
+    if (g.n <= kStripsUpTo<T>) return terms_in_strips<kTerms>(d, terms, 0, g.n, start);
+    FewTerms<T> row = terms;
+    row.m = 1;
+    for (size_t i = 0; i < g.m; ++i, row.u += row.u_row, row.c += row.ldc) {
+      terms_in_strips<kTerms>(d, row, 0, g.n, start);
     }
+  };
+  const T beta = p.beta;
+  if (beta == 1) {
+    run([](auto d, const T* at) HWY_ATTR { return hn::LoadU(d, at); });
+  } else if (beta == 0) {
+    run([](auto d, const T*) HWY_ATTR { return hn::Zero(d); });
+  } else {
+    run([beta](auto d, const T* at)
+            HWY_ATTR { return hn::Mul(hn::Set(d, beta), hn::LoadU(d, at)); });
   }
 }
 

@@ -7,7 +7,9 @@
 #define HWY_TARGET_INCLUDE "ebb/ops/kernels/blas_vector.cc"
 #include "hwy/foreach_target.h"
 // foreach_target comes first: it includes this file once for each target.
+#include "ebb/ops/kernels/blas_narrow-inl.h"
 #include "ebb/ops/kernels/blas_sums-inl.h"
+#include "ebb/ops/kernels/blas_terms-inl.h"
 #include "ebb/ops/kernels/simd-inl.h"
 #include "hwy/highway.h"
 
@@ -230,15 +232,14 @@ HWY_INLINE void update_all_rows(D d, size_t m, size_t n, T alpha, const T* u, co
 }
 
 template <class T>
-void ger_gemv(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda, const T* x,
-              T beta, T* y) {
-  update_all_rows(hn::ScalableTag<T>(), m, n, alpha, u, v, a, lda, x, y, beta);
-}
-
-template <class T>
 void gemv_n(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, T beta, T* y) {
   constexpr size_t kLongRows = 8 * kLanes<hn::ScalableTag<T>>;
   constexpr size_t kFar = size_t{2} << 20;
+  if (narrow(n, lda)) {
+    return with_columns(n, [=](auto columns) HWY_ATTR {
+      narrow_n<decltype(columns)::value>(m, alpha, a, x, beta, y);
+    });
+  }
   if (in_order<T>(m, n) && n >= kLongRows && m * n * sizeof(T) <= kFar)
     return dot_in_order(m, n, alpha, a, lda, x, beta, y);
   dot_all_rows(hn::ScalableTag<T>(), m, n, alpha, a, lda, x, beta, y);
@@ -303,6 +304,11 @@ void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, 
   constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
   const size_t bytes = m * n * sizeof(T);
   if (m == 1 && alpha != 0) return add_rows<1>(n, alpha, a, lda, x, beta, y);
+  if (alpha != 0 && narrow(n, lda)) {
+    return with_columns(n, [=](auto columns) HWY_ATTR {
+      narrow_t<decltype(columns)::value>(m, alpha, a, x, beta, y);
+    });
+  }
   if constexpr (kN * sizeof(T) == 64) {
     const auto in_registers = [&](auto vectors) HWY_ATTR {
       constexpr size_t kV = decltype(vectors)::value;
@@ -333,33 +339,6 @@ void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, 
     }
   }
   for (; i < m; ++i, a += lda) add_rows<1>(n, alpha, a, lda, x + i, i == 0 ? beta : T{1}, y);
-}
-
-// kV vectors of columns of A, with v in registers.
-template <size_t kV, class D, typename T = hn::TFromD<D>>
-HWY_INLINE void ger_strip(D d, size_t m, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda) {
-  hn::Vec<D> row[kV];
-  HWY_UNROLL(4)
-  for (size_t q = 0; q < kV; ++q) row[q] = hn::LoadU(d, v + q * kLanes<D>);
-  for (size_t i = 0; i < m; ++i, a += lda) {
-    const auto x = hn::Set(d, alpha * u[i]);
-    HWY_UNROLL(4)
-    for (size_t q = 0; q < kV; ++q) {
-      T* at = a + q * kLanes<D>;
-      hn::StoreU(hn::MulAdd(x, row[q], hn::LoadU(d, at)), d, at);
-    }
-  }
-}
-
-// What strips of four vectors leave: single vectors, then ever shorter ones.
-template <class D, typename T = hn::TFromD<D>>
-HWY_INLINE void ger_rest(D d, size_t m, size_t n, T alpha, const T* u, const T* v, T* a,
-                         ptrdiff_t lda) {
-  constexpr size_t kN = kLanes<D>;
-  for (; n >= kN; n -= kN, v += kN, a += kN) ger_strip<1>(d, m, alpha, u, v, a, lda);
-  if constexpr (kN > 1) {
-    if (n != 0) ger_rest(Shorter<D>(), m, n, alpha, u, v, a, lda);
-  }
 }
 
 // kRows rows of A, which share what is loaded of v.
@@ -401,9 +380,7 @@ HWY_INLINE void ger_rows(size_t n, T alpha, const T* u, const T* v, T* a, ptrdif
 
 template <class T>
 void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda) {
-  const hn::ScalableTag<T> d;
-  constexpr size_t kN = kLanes<decltype(d)>;
-  if (n > 16 * kN) {  // long rows are better written to their ends
+  if (n > kStripsUpTo<T>) {
     // Four at a time spare loads of v; from outside the L2 cache, one row comes in faster.
     constexpr size_t kNear = size_t{512} << 10;
     const size_t in_fours = m * n * sizeof(T) <= kNear ? m / 4 * 4 : 0;
@@ -412,14 +389,42 @@ void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t ld
     for (; i < m; ++i, a += lda) ger_rows<1>(n, alpha, u + i, v, a, lda);
     return;
   }
-  size_t j = 0;
-  for (; j + 4 * kN <= n; j += 4 * kN) ger_strip<4>(d, m, alpha, u, v + j, a + j, lda);
-  ger_rest(d, m, n - j, alpha, u, v + j, a + j, lda);
+  const hn::ScalableTag<T> d;
+  const FewTerms<T> g{m, alpha, u, 1, 0, v, 0, a, lda};
+  terms_in_strips<1>(d, g, 0, n, [](auto t, const T* at) HWY_ATTR { return hn::LoadU(t, at); });
+}
+
+template <class T>
+void ger_gemv(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda, const T* x,
+              T beta, T* y) {
+  if (narrow(n, lda)) {
+    ger(m, n, alpha, u, v, a, lda);
+    return gemv_n(m, n, T{1}, a, lda, x, beta, y);
+  }
+  update_all_rows(hn::ScalableTag<T>(), m, n, alpha, u, v, a, lda, x, y, beta);
+}
+
+template <class T>
+void outer_product(size_t m, size_t n, const T* u, ptrdiff_t u_row, const T* v, T* y) {
+  const auto ldy = static_cast<ptrdiff_t>(n);
+  if (u_row == 1 && narrow(n, ldy)) {
+    return with_columns(n, [=](auto columns) HWY_ATTR {
+      narrow_outer<decltype(columns)::value>(hn::ScalableTag<T>(), 0, m, u, v, y);
+    });
+  }
+  const auto from_zero = [](auto d, const T*) HWY_ATTR { return hn::Zero(d); };
+  FewTerms<T> g{m, T{1}, u, u_row, 0, v, 0, y, ldy};
+  const hn::ScalableTag<T> d;
+  if (n <= kStripsUpTo<T>) return terms_in_strips<1>(d, g, 0, n, from_zero);
+  g.m = 1;
+  for (size_t i = 0; i < m; ++i, g.u += u_row, g.c += ldy) {
+    terms_in_strips<1>(d, g, 0, n, from_zero);
+  }
 }
 
 template <class T>
 constexpr detail::VectorTable<T> table() {
-  return {dot<T>, gemv_n<T>, gemv_t<T>, ger<T>, ger_gemv<T>};
+  return {dot<T>, gemv_n<T>, gemv_t<T>, ger<T>, ger_gemv<T>, outer_product<T>};
 }
 constexpr detail::VectorTables kTables{table<float>(), table<double>()};
 

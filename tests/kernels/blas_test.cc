@@ -134,6 +134,11 @@ std::vector<Product> small_products() {
     add(static_cast<int64_t>(random.below(71)), static_cast<int64_t>(random.below(140)),
         static_cast<int64_t>(random.below(71)));
   }
+  for (int64_t k = 1; k <= 5; ++k) {  // a few terms
+    for (int64_t n : {16, 31, 64, 77, 128, 129, 200, 256, 257, 300}) {
+      for (int64_t m : {1, 3, 8, 33}) add(m, n, k);
+    }
+  }
   for (int tb = 0; tb < 2; ++tb) {  // one row or two, wide and deep
     for (int ta = 0; ta < 2; ++ta) {
       for (int64_t m : {1, 2, 3}) {
@@ -354,6 +359,9 @@ void check_all_vectors() {
       check_vectors<T>(m, n, n % 2);
     }
   }
+  for (int64_t n = 1; n <= 5; ++n) {  // narrow ones, around each number of rows that fits a vector
+    for (int64_t m = 1; m <= 50; ++m) check_vectors<T>(m, n, 0);
+  }
   check_vectors<T>(1101, 1001, 0);
   check_vectors<T>(203, 401, 0);  // past the size from which rows are added up one after the other
   check_vectors<T>(5, 20001, 0);
@@ -365,6 +373,33 @@ TEST(Gemv, AndRankOneUpdate) {
   for_each_target([] {
     check_all_vectors<float>();
     check_all_vectors<double>();
+  });
+}
+
+template <class T>
+void check_outer(int64_t m, int64_t n, int64_t stride) {
+  const auto um = static_cast<size_t>(m);
+  const auto un = static_cast<size_t>(n);
+  const Guarded<T> u(area(m, 1, stride), 0, integers<T>(area(m, 1, stride), 1));
+  const Guarded<T> v(un, 0, integers<T>(un, 2));
+  Guarded<T> y(um * un, 0, std::vector<T>(um * un, static_cast<T>(kNaN)));
+  outer<T>(m, n, u.data(), stride, v.data(), y.data());
+  for (size_t i = 0; i < um * un; ++i) {
+    ASSERT_EQ(y[i], u[i / un * static_cast<size_t>(stride)] * v[i % un]) << m << "x" << n;
+  }
+  ASSERT_TRUE(y.intact());
+}
+
+TEST(Outer, Product) {
+  for_each_target([] {
+    for (const int64_t m : {0, 1, 2, 3, 7, 16, 17, 40}) {
+      for (const int64_t n : {0, 1, 2, 3, 4, 5, 16, 63, 64, 130, 257, 300}) {
+        for (const int64_t stride : {1, 3}) {
+          check_outer<float>(m, n, stride);
+          check_outer<double>(m, n, stride);
+        }
+      }
+    }
   });
 }
 
