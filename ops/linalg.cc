@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "ebb/autograd/call.h"
 #include "ebb/autograd/leaf.h"
 #include "ebb/ops/elementwise.h"
 #include "ebb/ops/kernels/binary.h"
@@ -502,18 +503,22 @@ Tensor linear_updating(const Tensor& x, const Tensor& weight, const Tensor& bias
 }  // namespace ops
 
 Tensor dot(const Tensor& a, const Tensor& b, Where where) {
-  return apply<ops::Dot>(At(a, where), b);
+  return detail::apply_compiled<ops::Dot>({}, where, a, b);
 }
 Tensor outer(const Tensor& u, const Tensor& v, Where where) {
-  return apply<ops::OuterProduct>(At(u, where), v);
+  return detail::apply_compiled<ops::OuterProduct>({}, where, u, v);
 }
-Tensor mv(const Tensor& a, const Tensor& x, Where where) { return apply<ops::Mv>(At(a, where), x); }
-Tensor mm(const Tensor& a, const Tensor& b, Where where) { return apply<ops::Mm>(At(a, where), b); }
+Tensor mv(const Tensor& a, const Tensor& x, Where where) {
+  return detail::apply_compiled<ops::Mv>({}, where, a, x);
+}
+Tensor mm(const Tensor& a, const Tensor& b, Where where) {
+  return detail::apply_compiled<ops::Mm>({}, where, a, b);
+}
 Tensor bmm(const Tensor& a, const Tensor& b, Where where) {
   return apply<ops::Bmm>(At(a, where), b);
 }
 Tensor matmul(const Tensor& a, const Tensor& b, Where where) {
-  return apply<ops::Matmul>(At(a, where), b);
+  return detail::apply_compiled<ops::Matmul>({}, where, a, b);
 }
 Tensor addmm(const Tensor& input, const Tensor& a, const Tensor& b, const AddmmOptions& options,
              Where where) {
@@ -524,8 +529,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Where w
     Tensor y = ops::linear_updating(x, weight, bias, where);
     if (y.defined()) return y;
   }
-  if (!bias.defined()) return apply<ops::Linear>(At(x, where), weight);
-  return apply<ops::Linear>(At(x, where), weight, bias);
+  if (!bias.defined()) return detail::apply_compiled<ops::Linear>({}, where, x, weight);
+  return detail::apply_compiled<ops::Linear>({}, where, x, weight, bias);
 }
 
 Tensor Tensor::matmul(const Tensor& other, Where where) const {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "ebb/autograd/call.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/reduce_util.h"
 #include "ebb/ops/shape.h"
@@ -157,7 +158,7 @@ EBB_OP(All)
 }  // namespace ops
 
 Tensor sum(const Tensor& x, Axes axes, bool keepdim, Where where) {
-  return apply_with<ops::Sum>({axes.mask(x.dim(), "sum"), keepdim}, At(x, where));
+  return detail::apply_compiled<ops::Sum>({axes.mask(x.dim(), "sum"), keepdim}, where, x);
 }
 
 Tensor sum_to(const Tensor& x, const Shape& shape, Where where) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ebb/autograd/call.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/kernels/strided.h"
 #include "ebb/ops/reduce.h"
@@ -382,7 +383,7 @@ Tensor t(const Tensor& x, Where where) {
 }
 
 Tensor expand(const Tensor& x, const Shape& shape, Where where) {
-  return apply_with<ops::Expand>({shape}, At(x, where));
+  return detail::apply_compiled<ops::Expand>({shape}, where, x);
 }
 
 Tensor squeeze(const Tensor& x, Axes axes, Where where) {
