@@ -39,6 +39,7 @@
 #include "ebb/nn/models/transformer_lm.h"
 #include "ebb/nn/models/unet.h"
 #include "ebb/nn/models/vgg.h"
+#include "ebb/nn/models/video_resnet.h"
 #include "ebb/nn/module.h"
 #include "ebb/nn/module_list.h"
 #include "ebb/nn/norm.h"
