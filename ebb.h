@@ -59,6 +59,7 @@
 #include "ebb/nn/weight_norm.h"
 #include "ebb/ops/activation.h"
 #include "ebb/ops/attention.h"
+#include "ebb/ops/box.h"
 #include "ebb/ops/conv.h"
 #include "ebb/ops/convert.h"
 #include "ebb/ops/creation.h"
