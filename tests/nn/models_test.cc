@@ -1,21 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Architectures: sizes, names and shapes as published, and that gradients reach every parameter.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <string>
-#include <vector>
-
 #include "ebb/nn/models/lenet.h"
 #include "ebb/nn/models/resnet.h"
 #include "ebb/nn/models/unet.h"
-#include "ebb/nn/optim/optim.h"
-#include "ebb/ops/creation.h"
 #include "ebb/ops/index.h"
-#include "ebb/ops/loss.h"
-#include "ebb/ops/random.h"
-#include "ebb/ops/reduce.h"
-#include "ebb/ops/unary.h"
+#include "ebb/tests/nn/models_testing.h"
 
 namespace ebb::nn::models {
 namespace {
@@ -23,29 +12,6 @@ namespace {
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsSubsetOf;
-
-int64_t count(const Module& m) {
-  int64_t n = 0;
-  for (const Parameter& p : m.parameters()) n += p.numel();
-  return n;
-}
-
-std::vector<std::string> names(const Module& m) {
-  std::vector<std::string> result;
-  for (const auto& [name, p] : m.named_parameters()) result.push_back(name);
-  for (const auto& [name, b] : m.named_buffers()) result.push_back(name);
-  return result;
-}
-
-// Every parameter gets a gradient that is not 0 all over, from a loss on one image.
-void expect_trains(const Layer& net, const Tensor& image, int64_t label) {
-  net.zero_grad();
-  cross_entropy(net(image), label).backward();
-  for (const auto& [name, p] : net.named_parameters()) {
-    ASSERT_TRUE(p.grad().defined()) << name;
-    EXPECT_GT(abs(p.grad()).max().item(), 0) << name;
-  }
-}
 
 TEST(LeNet5, HasThePapersSizes) {
   const LeNet5 net;

@@ -13,84 +13,28 @@
 #include "absl/strings/str_cat.h"
 #include "ebb/autograd/engine.h"
 #include "ebb/autograd/leaf.h"
-#include "ebb/autograd/testing.h"
 #include "ebb/ops/convert.h"
 #include "ebb/ops/elementwise.h"
 #include "ebb/ops/reduce.h"
+#include "ebb/tests/ops/loss_samples.h"
 
 // Losses of elements and of vectors.
 namespace ebb {
 namespace {
 
-using testing::Call;
+using testing::between;
 using testing::error_sample;
+using testing::Inputs;
+using testing::kReductions;
+using testing::name_of;
+using testing::Numbers;
 using testing::OpSamples;
+using testing::pointwise;
+using testing::reduced;
 using testing::RefArray;
 using testing::RegisterSamples;
 using testing::Sample;
 using testing::tensor;
-
-constexpr Reduction kReductions[] = {Reduction::kMean, Reduction::kSum, Reduction::kNone};
-const char* name_of(Reduction r) {
-  return r == Reduction::kMean ? "mean" : r == Reduction::kSum ? "sum" : "none";
-}
-
-// Losses of the samples, reduced as asked.
-RefArray reduced(const RefArray& each, Reduction r) {
-  if (r == Reduction::kNone) return each;
-  double sum = 0;
-  for (double v : each.v) sum += v;
-  return RefArray({}, r == Reduction::kMean ? sum / static_cast<double>(each.numel()) : sum);
-}
-
-using Numbers = Span<const double>;
-/// Makes the inputs of a loss, of one shape.
-using Inputs = std::function<std::vector<Tensor>(const Shape&)>;
-using Loss = std::function<Tensor(Span<const Tensor>, Reduction)>;
-
-// `reference` is the loss of one element, given those of the inputs.
-OpSamples pointwise(const std::string& op, const Inputs& inputs, const Loss& loss,
-                    const std::function<double(Numbers)>& reference,
-                    const std::string& no_second_order = "") {
-  OpSamples s{.op = op};
-  const auto make = [=](const Shape& shape, Reduction r) {
-    return Sample{.name = absl::StrCat(shape.str(), " ", name_of(r)),
-                  .inputs = inputs(shape),
-                  .call = [=](Span<const Tensor> x) { return loss(x, r); },
-                  .reference =
-                      [=](Span<const RefArray> x) {
-                        RefArray each(x[0].shape);
-                        for (size_t k = 0; k < each.v.size(); ++k) {
-                          std::vector<double> v;
-                          for (const RefArray& a : x) v.push_back(a.v[k]);
-                          each.v[k] = reference(v);
-                        }
-                        return reduced(each, r);
-                      },
-                  .no_second_order = no_second_order};
-  };
-  for (const Reduction r : kReductions) {
-    for (const Shape& shape : {Shape{3, 4}, Shape{}, Shape{2, 3, 2}}) {
-      s.samples.push_back(make(shape, r));
-    }
-  }
-  s.samples.push_back(make({0, 3}, Reduction::kSum));
-  s.samples.push_back(make({0}, Reduction::kNone));
-  s.sized = [=](int64_t n) {
-    return std::vector<Sample>{make({n}, Reduction::kSum), make({n}, Reduction::kNone)};
-  };
-  std::vector<Tensor> other = inputs({3, 4});
-  other.back() = inputs({4}).back();
-  const auto call = [=](Span<const Tensor> x) { return loss(x, Reduction::kMean); };
-  s.errors.push_back(
-      error_sample<ShapeError>("shapes", other, call,
-                               absl::StrCat(op, ": input 0 is [3,4], input ", other.size() - 1,
-                                            " is [4]; the shapes must be equal")));
-  other.back() = testing::integers({3, 4}, 0, 1);
-  s.errors.push_back(error_sample<DTypeError>(
-      "int64", other, call, absl::StrCat(op, ": input ", other.size() - 1, " is int64[3,4]")));
-  return s;
-}
 
 // An input and a target whose difference is at least 0.05 away from each of
 // `kinks`.
@@ -100,13 +44,6 @@ Inputs apart_from(std::vector<double> kinks) {
     std::vector<double> t = testing::uniform_away_from(shape, -1.5, 1.5, kinks).to_vector<double>();
     for (size_t k = 0; k < t.size(); ++k) t[k] = x.data<double>()[k] - t[k];
     return std::vector<Tensor>{x, tensor(shape, t)};
-  };
-}
-
-Inputs between(double lo0, double hi0, double lo1, double hi1) {
-  return [=](const Shape& shape) {
-    return std::vector<Tensor>{testing::uniform(shape, lo0, hi0),
-                               testing::uniform(shape, lo1, hi1)};
   };
 }
 

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ebb/ops/box.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "ebb/ops/activation.h"
+#include "ebb/ops/convert.h"
+#include "ebb/ops/elementwise.h"
+#include "ebb/ops/index.h"
+#include "ebb/ops/join.h"
+#include "ebb/ops/op_util.h"
+#include "ebb/ops/reduce.h"
+#include "ebb/ops/shape.h"
+#include "ebb/ops/unary.h"
+
+namespace ebb {
+namespace ops {
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Boxes column by column, with their areas, so that loops over them run in vector registers.
+template <class T>
+struct Columns {
+  explicit Columns(int64_t n)
+      : x1(static_cast<size_t>(n)), y1(x1.size()), x2(x1.size()), y2(x1.size()), area(x1.size()) {}
+  // Row i is the box at `row`.
+  void set(int64_t i, const T* row) {
+    const auto k = static_cast<size_t>(i);
+    x1[k] = row[0];
+    y1[k] = row[1];
+    x2[k] = row[2];
+    y2[k] = row[3];
+    area[k] = (row[2] - row[0]) * (row[3] - row[1]);
+  }
+  // What boxes i and k share.
+  T iou(size_t i, const Columns& other, size_t k) const {
+    const T w = std::min(x2[i], other.x2[k]) - std::max(x1[i], other.x1[k]);
+    const T h = std::min(y2[i], other.y2[k]) - std::max(y1[i], other.y1[k]);
+    const T common = std::max(w, T{0}) * std::max(h, T{0});
+    return common / (area[i] + other.area[k] - common);
+  }
+
+  std::vector<T> x1, y1, x2, y2, area;
+};
+
+template <class T>
+Columns<T> columns_of(const Array& boxes) {
+  const Array rows = contiguous(boxes);
+  Columns<T> result(rows.size(0));
+  for (int64_t i = 0; i < rows.size(0); ++i) result.set(i, rows.data<T>() + 4 * i);
+  return result;
+}
+
+void require_boxes(const char* op, const char* name, const Meta& boxes) {
+  if (boxes.shape.rank() == 2 && boxes.shape[1] == 4) return;
+  throw ShapeError(absl::StrCat(op, ": ", name, " is ", boxes.shape.str(), "; it must be [N,4]"));
+}
+
+// The corners of boxes, [N,4], as tensors that broadcast with those of others: of the first operand
+// columns [N,1], of the second [M].
+struct Corners {
+  Corners(const Tensor& boxes, bool first) {
+    for (int c = 0; c < 4; ++c) {
+      at[c] = select(boxes, 1, c);
+      if (first) at[c] = unsqueeze(at[c], 1);
+    }
+    for (int d = 0; d < 2; ++d) side[d] = at[d + 2] - at[d];
+  }
+  Tensor at[4];
+  Tensor side[2];
+};
+
+// 1 where a > b, 1/2 where they are equal, as constants: how minimum and maximum share a gradient.
+Tensor share_above(const Tensor& a, const Tensor& b) {
+  return (sign(a.detach() - b.detach()) + 1) / 2;
+}
+
+}  // namespace
+
+struct BoxIou {
+  static constexpr OpDoc kDoc{"box_iou", "y = area of a[i] and b[j] / area of a[i] or b[j]",
+                              "a:[N,4] b:[M,4] -> y:[N,M]"};
+  struct Attrs {};
+  static constexpr GradUses uses(int) { return {.in = kAll}; }
+  static Metas infer(const Attrs&, Span<const Meta> in) {
+    require_inputs(kDoc, in, 2);
+    require_boxes(kDoc.name, "boxes1", in[0]);
+    require_boxes(kDoc.name, "boxes2", in[1]);
+    require_floating(kDoc, in);
+    require_same_dtype(kDoc, in);
+    return {{in[0].dtype, {in[0].shape[0], in[1].shape[0]}}};
+  }
+  static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
+    Cost c = detail::default_cost(in, out);
+    c.multiply_adds = 8 * static_cast<double>(out[0].shape.numel());
+    return c;
+  }
+  static void forward(const Attrs&, Span<const Array> in, Span<Array> out) {
+    visit_differentiable(in[0].dtype(), [&](auto t) {
+      using T = decltype(t);
+      const Columns<T> a = columns_of<T>(in[0]);
+      const Columns<T> b = columns_of<T>(in[1]);
+      T* y = out[0].template mutable_data<T>();
+      for (size_t i = 0; i < a.area.size(); ++i) {
+        for (size_t k = 0; k < b.area.size(); ++k) *y++ = a.iou(i, b, k);
+      }
+    });
+  }
+
+  static Grads backward(const Saved& s, const OutGrads& g) {
+    const Corners a(s.in(0), true);
+    const Corners b(s.in(1), false);
+    Tensor over[2];  // the sides of the intersection, or what is missing to one
+    for (int d = 0; d < 2; ++d) {
+      over[d] = minimum(a.at[d + 2], b.at[d + 2]) - maximum(a.at[d], b.at[d]);
+    }
+    const Tensor width = clamp(over[0], 0, kInfinity);
+    const Tensor height = clamp(over[1], 0, kInfinity);
+    const Tensor common = width * height;
+    const Tensor all = a.side[0] * a.side[1] + b.side[0] * b.side[1] - common;
+    const Tensor by_area = -g[0] * common / square(all);
+    const Tensor by_common = g[0] / all - by_area;
+    // By the sides of the intersection, where there is one.
+    Tensor by_over[2] = {by_common * height, by_common * width};
+    for (int d = 0; d < 2; ++d) {
+      by_over[d] = masked_fill(by_over[d], over[d].detach() < 0.0, 0);
+    }
+    auto gradient = [&](const Corners& own, const Corners& other, int64_t summed) {
+      Tensor parts[4];
+      for (int d = 0; d < 2; ++d) {
+        const Tensor by_side = by_area * own.side[1 - d];
+        parts[d] = -(by_over[d] * share_above(own.at[d], other.at[d]) + by_side).sum({summed});
+        parts[d + 2] =
+            (by_over[d] * share_above(other.at[d + 2], own.at[d + 2]) + by_side).sum({summed});
+      }
+      return stack(parts, 1);
+    };
+    return {s.needs(0) ? gradient(a, b, 1) : Tensor(), s.needs(1) ? gradient(b, a, 0) : Tensor()};
+  }
+};
+EBB_OP(BoxIou)
+
+namespace {
+
+Meta meta_of(const Tensor& t) { return {t.dtype(), t.shape()}; }
+
+// Throws unless the last axis of `boxes` holds four floating-point numbers.
+void require_quadruples(const char* op, const char* name, const Tensor& boxes) {
+  if (boxes.dim() < 1 || boxes.size(-1) != 4) {
+    throw ShapeError(absl::StrCat(op, ": ", name, " is ", boxes.shape().str(),
+                                  "; its last axis must be of size 4"));
+  }
+  if (boxes.dtype() != kFloat32 && boxes.dtype() != kFloat64) {
+    throw DTypeError(absl::StrCat(op, ": ", name, " is ", meta_of(boxes).str(),
+                                  "; it must be float32 or float64"));
+  }
+}
+
+// `groups` may be undefined: then all boxes are of one.
+template <class T>
+std::vector<int64_t> kept(const Array& boxes, const Array& order, const Array& groups,
+                          double threshold) {
+  const int64_t n = boxes.size(0);
+  const Array rows = contiguous(boxes);
+  const int64_t* best = order.data<int64_t>();
+  Columns<T> sorted(n);
+  std::vector<int64_t> group(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    sorted.set(i, rows.data<T>() + 4 * best[i]);
+    if (groups.defined()) group[static_cast<size_t>(i)] = groups.data<int64_t>()[best[i]];
+  }
+  const T limit = static_cast<T>(threshold);
+  std::vector<uint8_t> dropped(group.size());
+  std::vector<int64_t> result;
+  for (size_t i = 0; i < dropped.size(); ++i) {
+    if (dropped[i] != 0) continue;
+    result.push_back(best[i]);
+    for (size_t k = i + 1; k < dropped.size(); ++k) {
+      dropped[k] |=
+          static_cast<uint8_t>((sorted.iou(i, sorted, k) > limit) & (group[i] == group[k]));
+    }
+  }
+  return result;
+}
+
+Tensor suppressed(const char* op, const Tensor& boxes, const Tensor& scores, const Tensor& idxs,
+                  double threshold) {
+  require_boxes(op, "boxes", meta_of(boxes));
+  require_quadruples(op, "boxes", boxes);
+  const int64_t n = boxes.size(0);
+  if (scores.shape() != Shape{n} || (idxs.defined() && idxs.shape() != Shape{n})) {
+    throw ShapeError(absl::StrCat(op, ": boxes is ", boxes.shape().str(), ", scores is ",
+                                  scores.shape().str(),
+                                  idxs.defined() ? ", idxs is " + idxs.shape().str() : "",
+                                  "; there must be one for each box"));
+  }
+  if (scores.dtype() != boxes.dtype() ||
+      (idxs.defined() && idxs.dtype() != kInt64 && idxs.dtype() != kInt32)) {
+    throw DTypeError(absl::StrCat(op, ": boxes is ", meta_of(boxes).str(), ", scores is ",
+                                  meta_of(scores).str(),
+                                  idxs.defined() ? ", idxs is " + meta_of(idxs).str() : "",
+                                  "; scores must be of the type of boxes, idxs int64 or int32"));
+  }
+  const Array order = contiguous(argsort(scores.detach(), 0, /*descending=*/true).value());
+  Array groups;
+  if (idxs.defined()) groups = contiguous(cast(idxs, kInt64).value());
+  const std::vector<int64_t> keep = boxes.dtype() == kFloat64
+                                        ? kept<double>(boxes.value(), order, groups, threshold)
+                                        : kept<float>(boxes.value(), order, groups, threshold);
+  return Tensor(Array::of<int64_t>({static_cast<int64_t>(keep.size())}, keep));
+}
+
+// Middle and size of boxes along axis d, 0 or 1.
+struct Extent {
+  Extent(const Tensor& boxes, int d) {
+    const Tensor low = select(boxes, -1, d);
+    size = select(boxes, -1, d + 2) - low;
+    middle = low + 0.5 * size;
+  }
+  Tensor middle;
+  Tensor size;
+};
+
+}  // namespace
+}  // namespace ops
+
+Tensor box_area(const Tensor& boxes, Where where) {
+  const detail::PlaceScope scope(where);
+  ops::require_quadruples("box_area", "boxes", boxes);
+  return ops::Extent(boxes, 0).size * ops::Extent(boxes, 1).size;
+}
+
+Tensor box_iou(const Tensor& boxes1, const Tensor& boxes2, Where where) {
+  return apply<ops::BoxIou>(At(boxes1, where), boxes2);
+}
+
+Tensor clip_boxes_to_image(const Tensor& boxes, int64_t height, int64_t width, Where where) {
+  const detail::PlaceScope scope(where);
+  ops::require_quadruples("clip_boxes_to_image", "boxes", boxes);
+  Tensor corners[4];
+  for (int c = 0; c < 4; ++c) {
+    corners[c] = clamp(select(boxes, -1, c), 0, static_cast<double>(c % 2 == 0 ? width : height));
+  }
+  return stack(corners, -1);
+}
+
+Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold, Where) {
+  return ops::suppressed("nms", boxes, scores, Tensor(), iou_threshold);
+}
+
+Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs,
+                   double iou_threshold, Where) {
+  return ops::suppressed("batched_nms", boxes, scores, idxs, iou_threshold);
+}
+
+Tensor encode_boxes(const Tensor& boxes, const Tensor& proposals, const BoxWeights& weights,
+                    Where where) {
+  const detail::PlaceScope scope(where);
+  ops::require_quadruples("encode_boxes", "boxes", boxes);
+  ops::require_quadruples("encode_boxes", "proposals", proposals);
+  Tensor codes[4];
+  for (int d = 0; d < 2; ++d) {
+    const ops::Extent box(boxes, d);
+    const ops::Extent from(proposals, d);
+    codes[d] = weights[static_cast<size_t>(d)] * ((box.middle - from.middle) / from.size);
+    codes[d + 2] = weights[static_cast<size_t>(d + 2)] * log(box.size / from.size);
+  }
+  return stack(codes, -1);
+}
+
+Tensor decode_boxes(const Tensor& codes, const Tensor& proposals, const BoxWeights& weights,
+                    Where where) {
+  const detail::PlaceScope scope(where);
+  ops::require_quadruples("decode_boxes", "codes", codes);
+  ops::require_quadruples("decode_boxes", "proposals", proposals);
+  const double most = std::log(1000.0 / 16);
+  Tensor corners[4];
+  for (int d = 0; d < 2; ++d) {
+    const ops::Extent from(proposals, d);
+    const auto code = [&](int c) { return select(codes, -1, c) / weights[static_cast<size_t>(c)]; };
+    const Tensor middle = from.middle + code(d) * from.size;
+    const Tensor half = 0.5 * exp(clamp(code(d + 2), -ops::kInfinity, most)) * from.size;
+    corners[d] = middle - half;
+    corners[d + 2] = middle + half;
+  }
+  return stack(corners, -1);
+}
+
+}  // namespace ebb
