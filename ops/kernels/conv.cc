@@ -57,12 +57,10 @@ void for_each_row(const ConvPlan& p, const F& f) {
 // Whether Winograd's form is the quickest.
 bool winograd_pays(const ConvPlan& p) {
   for (int axis = 0; axis < 3; ++axis) {
-    if (p.kernel[axis] != (axis == 0 ? 1 : 3) || p.stride[axis] != 1 || p.dilation[axis] != 1) {
-      return false;
-    }
+    if (p.stride[axis] != 1 || p.dilation[axis] != 1) return false;
   }
   constexpr int64_t kLeastChannels = 8;
-  return p.in[0] == 1 && p.out[0] == 1 && p.pad[0] == 0 && p.group_in >= kLeastChannels &&
+  return p.kernel[1] == 3 && p.kernel[2] == 3 && p.group_in >= kLeastChannels &&
          p.group_out >= kLeastChannels;
 }
 
@@ -195,7 +193,9 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
   if constexpr (sizeof(T) == 4) {
     if (detail::conv_depthwise->handles(p)) return {Method::kDepthwise, 0};
     if (winograd_pays(p)) {
-      const size_t bytes = detail::conv_winograd->workspace(p, pass);
+      const size_t bytes = pass == ConvPass::kGradWeight
+                               ? detail::conv_winograd_weights->workspace(p)
+                               : detail::conv_winograd->workspace(p, pass == ConvPass::kGradInput);
       if (fits(bytes)) return {Method::kWinograd, detail::Workspace::taken(bytes)};
     }
     if (pass == ConvPass::kGradInput && detail::conv_fold->pays(p)) {
@@ -271,7 +271,7 @@ void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
     const bool add = yi >= s.out_channels * p.out_area;  // the first image sets it
     if constexpr (sizeof(T) == 4) {
       if (method == Method::kWinograd) {
-        return detail::conv_winograd->grad_weight(p, x + xi, dy + yi, add, dw + wi);
+        return detail::conv_winograd_weights->grad_weight(p, x + xi, dy + yi, add, dw + wi);
       }
       if (method == Method::kDepthwise) {
         return detail::conv_depthwise->grad_weight(p, x + xi, dy + yi, add, dw + wi);

@@ -75,16 +75,23 @@ class Workspace {
   std::byte* next_;
 };
 
-/// Winograd's convolution: 3x3 with stride 1, over two axes, of float.
+/// Winograd's convolution of float: 3x3 with stride 1 over the last two axes, and any kernel with
+/// stride 1 over the one before.
 struct WinogradTable {
-  /// Bytes that a call takes from the pool.
-  size_t (*workspace)(const ConvPlan& p, ConvPass pass);
+  /// Bytes that a call takes from the pool: of the forward pass, or of the input gradient.
+  size_t (*workspace)(const ConvPlan& p, bool backward);
   // One image and one group each.
   void (*forward)(const ConvPlan& p, const float* x, const float* w, const float* bias, float* y);
   void (*grad_input)(const ConvPlan& p, const float* dy, const float* w, float* dx);
-  void (*grad_weight)(const ConvPlan& p, const float* x, const float* dy, bool add, float* dw);
 };
 extern constinit const Dispatch<WinogradTable> conv_winograd;
+
+/// The same for the weight gradient.
+struct WinogradWeightsTable {
+  size_t (*workspace)(const ConvPlan& p);
+  void (*grad_weight)(const ConvPlan& p, const float* x, const float* dy, bool add, float* dw);
+};
+extern constinit const Dispatch<WinogradWeightsTable> conv_winograd_weights;
 
 /// Correlation as products of what lies at two tables of offsets: any geometry.
 template <class T>
