@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "ebb/ops/kernels/blas.h"
+#include "ebb/ops/kernels/conv_fft_plan.h"
 #include "ebb/ops/kernels/conv_plan.h"
 #include "ebb/ops/kernels/copy.h"
 
@@ -62,6 +63,14 @@ bool winograd_pays(const ConvPlan& p) {
   constexpr int64_t kLeastChannels = 8;
   return p.kernel[1] == 3 && p.kernel[2] == 3 && p.group_in >= kLeastChannels &&
          p.group_out >= kLeastChannels;
+}
+
+// f(x, y) with where each image begins.
+template <class F>
+void for_each_image(const ConvPlan& p, const F& f) {
+  for (int64_t i = 0; i < p.batch; ++i) {
+    f(i * p.groups * p.group_in * p.in_area, i * p.groups * p.group_out * p.out_area);
+  }
 }
 
 // f(x, w, y, channel) with where each image's and group's part of the operands begins.
@@ -167,14 +176,17 @@ void product_grad_input(const ConvPlan& p, const T* dy, const T* w, T* dx) {
 //  - 3x3 with stride 1 and 8 channels and more on both sides: Winograd's form, 1.3 to 2.5 times as
 //    quick as the direct one could be at the peak of the core, down to images of 8x8
 //  - an input gradient of few channels and a small image: folded, 2 times as quick as direct
-//  - all else directly, large kernels too: 15x15 and 31x31 run at two thirds of the peak
+//  - large kernels: by Fourier transforms, where they are estimated to be quicker than the direct
+//    form: most of 9x9 and above and of 1-D ones of 32 and above, 2 to 10 times as quick
+//  - all else directly
 //  - plain loops where the memory of the others would not be within bounds: taps far apart
 
-enum class Method { kPlain, kDirect, kWinograd, kDepthwise, kFold, kProduct };
+enum class Method { kPlain, kDirect, kWinograd, kDepthwise, kFold, kProduct, kFft };
 
 struct Choice {
   Method method;
   size_t bytes;
+  detail::ConvFftPlan fft = {};  // of that method
 };
 
 template <class T>
@@ -202,6 +214,10 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
       const size_t bytes = detail::conv_fold->workspace(p);
       if (fits(bytes)) return {Method::kFold, detail::Workspace::taken(bytes)};
     }
+    if (detail::conv_fft_may_pay(p)) {
+      const detail::ConvFftPlan plan = detail::conv_fft->plan(p, pass, bound);
+      if (plan.pays) return {Method::kFft, detail::Workspace::taken(plan.bytes), plan};
+    }
   }
   const size_t bytes = pass == ConvPass::kGradWeight
                            ? detail::of_type<T>(*detail::conv_direct_weights).workspace(p)
@@ -214,7 +230,15 @@ template <class T>
 void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
   const ConvPlan p(s);
   if (p.group_out * p.out_area == 0) return;
-  const Method method = choose<T>(p, ConvPass::kForward).method;
+  const Choice choice = choose<T>(p, ConvPass::kForward);
+  const Method method = choice.method;
+  if constexpr (sizeof(T) == 4) {
+    if (method == Method::kFft) {
+      return for_each_image(p, [&](int64_t xi, int64_t yi) {
+        detail::conv_fft->forward(p, choice.fft, x + xi, w, bias, y + yi);
+      });
+    }
+  }
   for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t channel) {
     const T* const b = bias == nullptr ? nullptr : bias + channel;
     if constexpr (sizeof(T) == 4) {
@@ -237,7 +261,15 @@ template <class T>
 void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
   const ConvPlan p(s);
   if (p.group_in * p.in_area == 0) return;
-  const Method method = choose<T>(p, ConvPass::kGradInput).method;
+  const Choice choice = choose<T>(p, ConvPass::kGradInput);
+  const Method method = choice.method;
+  if constexpr (sizeof(T) == 4) {
+    if (method == Method::kFft) {
+      return for_each_image(p, [&](int64_t xi, int64_t yi) {
+        detail::conv_fft->grad_input(p, choice.fft, dy + yi, w, dx + xi);
+      });
+    }
+  }
   for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
     if constexpr (sizeof(T) == 4) {
       if (method == Method::kWinograd) {
@@ -266,7 +298,15 @@ void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
     std::fill_n(dw, size, T{0});
     return;
   }
-  const Method method = choose<T>(p, ConvPass::kGradWeight).method;
+  const Choice choice = choose<T>(p, ConvPass::kGradWeight);
+  const Method method = choice.method;
+  if constexpr (sizeof(T) == 4) {
+    if (method == Method::kFft) {
+      return for_each_image(p, [&](int64_t xi, int64_t yi) {
+        detail::conv_fft->grad_weight(p, choice.fft, x + xi, dy + yi, yi != 0, dw);
+      });
+    }
+  }
   for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
     const bool add = yi >= s.out_channels * p.out_area;  // the first image sets it
     if constexpr (sizeof(T) == 4) {

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ebb/ops/kernels/conv_plan.h"
+
+namespace ebb::kernels::detail {
+
+/// How a pass of a convolution goes by way of Fourier transforms.
+///
+/// The image of each channel is cut in tiles, each transformed together with what it sees around
+/// it (overlap-save); where one tile holds all, what it sees beyond the image may be the padding of
+/// the other side. Spectra of images in, weights and images out are products of matrices for each
+/// frequency, and have two indices each of the three: input channel, output channel and tile. The
+/// one that is summed over is k; the others are u and v, of which u is a channel and v a channel
+/// only of the weight gradient, else a tile. A vector's lanes run over u or v in one factor and the
+/// result; the other factor's numbers are taken one by one. A convolution of each channel by
+/// itself has only tiles to count, and lanes are channels throughout.
+struct ConvFftPlan {
+  enum class Lanes { kU, kV, kChannels };
+
+  int64_t rows;      ///< of a tile, transformed; 1: along rows only
+  int64_t half;      ///< half of the columns of it
+  int64_t out_rows;  ///< of a tile
+  int64_t out_cols;
+  int64_t tiles_down, tiles_across;
+  Lanes lanes;
+  int64_t k, u, v;
+  int64_t k_part;  ///< at a time; of the weight gradient only
+  int64_t u_part, v_part;
+  size_t bytes;  ///< that a call takes; 0: the form will not do
+  double cost;   ///< estimated, in cycles
+  bool pays;     ///< whether that is less than the direct form's
+
+  int64_t frequencies() const { return rows * (half + 1); }
+};
+
+/// Whether there is enough to do that a plan is worth the microseconds it takes.
+bool conv_fft_may_pay(const ConvPlan& p);
+
+/// The best plan for one image, all groups, within `bound` bytes taken from the pool; n is the
+/// number of lanes.
+ConvFftPlan plan_conv_fft(const ConvPlan& p, ConvPass pass, int64_t n, size_t bound);
+
+/// Numbers of vectors, real and imaginary, for each frequency: of the factor whose numbers are
+/// taken one by one, of that in lanes, and of the result.
+struct ConvFftSizes {
+  int64_t single, lanes, result;
+};
+ConvFftSizes conv_fft_sizes(const ConvFftPlan& plan, int64_t n);
+
+/// Vectors between frequencies: an even number, twice an odd one so that they do not share a few
+/// sets of a cache.
+inline int64_t conv_fft_step(int64_t vectors) { return 2 * (vectors | 1); }
+
+/// All groups of one image each.
+struct ConvFftTable {
+  /// plan_conv_fft() with this target's lanes.
+  ConvFftPlan (*plan)(const ConvPlan& p, ConvPass pass, size_t bound);
+  void (*forward)(const ConvPlan& p, const ConvFftPlan& plan, const float* x, const float* w,
+                  const float* bias, float* y);
+  void (*grad_input)(const ConvPlan& p, const ConvFftPlan& plan, const float* dy, const float* w,
+                     float* dx);
+  void (*grad_weight)(const ConvPlan& p, const ConvFftPlan& plan, const float* x, const float* dy,
+                      bool add, float* dw);
+};
+extern constinit const Dispatch<ConvFftTable> conv_fft;
+
+}  // namespace ebb::kernels::detail
