@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <atomic>
 #include <type_traits>
+#include <utility>
 
 #include "ebb/ops/kernels/blas.h"
 
@@ -81,6 +84,14 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
       s[r][1] = hn::MulAdd(hn::LoadU(d, row + kN), x1, s[r][1]);
     }
   }
+  const auto add_rest = [&](auto which) HWY_ATTR {
+    const auto x0 = load_n(d, x + j, n - j);
+    HWY_UNROLL(4)
+    for (size_t r = 0; r < kRows; ++r) {
+      const T* row = a + static_cast<ptrdiff_t>(r) * lda + j;
+      s[r][which()] = hn::MulAdd(load_n(d, row, n - j), x0, s[r][which()]);
+    }
+  };
   if (j + kN <= n) {
     const auto x0 = hn::LoadU(d, x + j);
     HWY_UNROLL(4)
@@ -89,14 +100,9 @@ HWY_INLINE void dot_rows(D d, size_t n, T alpha, const T* a, ptrdiff_t lda, cons
       s[r][0] = hn::MulAdd(hn::LoadU(d, row), x0, s[r][0]);
     }
     j += kN;
-  }
-  if (j < n) {
-    const auto x0 = load_n(d, x + j, n - j);
-    HWY_UNROLL(4)
-    for (size_t r = 0; r < kRows; ++r) {
-      const T* row = a + static_cast<ptrdiff_t>(r) * lda + j;
-      s[r][1] = hn::MulAdd(load_n(d, row, n - j), x0, s[r][1]);
-    }
+    if (j < n) add_rest(std::integral_constant<size_t, 1>());
+  } else if (j < n) {
+    add_rest(std::integral_constant<size_t, 0>());
   }
   HWY_UNROLL(4)
   for (size_t r = 0; r < kRows; ++r) s[r][0] = hn::Add(s[r][0], s[r][1]);
@@ -181,11 +187,16 @@ HWY_INLINE hn::Vec<D> row_sum(D d, size_t n, const Row& row, const T* x) {
     for (size_t k = 0; k < 8; k += 2) pair(j + k * kN);
   }
   for (; j + 2 * kN <= n; j += 2 * kN) pair(j);
+  const auto rest = [&](hn::Vec<D> sum) HWY_ATTR {
+    return hn::MulAdd(row.load_part(d, j, n - j), load_n(d, x + j, n - j), sum);
+  };
   if (j + kN <= n) {
     s0 = hn::MulAdd(row.load(d, j), hn::LoadU(d, x + j), s0);
     j += kN;
+    if (j < n) s1 = rest(s1);
+  } else if (j < n) {
+    s0 = rest(s0);
   }
-  if (j < n) s1 = hn::MulAdd(row.load_part(d, j, n - j), load_n(d, x + j, n - j), s1);
   return hn::Add(s0, s1);
 }
 
@@ -208,6 +219,58 @@ HWY_INLINE void dot_rows_in_turn(D d, size_t m, size_t n, T alpha, const Rows& r
     y[i] = beta == 0 ? sum : sum + beta * y[i];
   }
 }
+
+// The same with all of x in registers: kV vectors, of which the last may be partial.
+template <size_t kV, bool kWhole, class T>
+HWY_NOINLINE void dot_in_registers(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda,
+                                   const T* x, T beta, T* y) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr size_t kN = kLanes<decltype(d)>;
+  const auto last = hn::FirstN(d, n - (kV - 1) * kN);
+  const auto load = [&](const T* row, size_t v) HWY_ATTR {
+    return kWhole || v + 1 < kV ? hn::LoadU(d, row + v * kN)
+                                : hn::MaskedLoad(last, d, row + v * kN);
+  };
+  V xs[kV];
+  HWY_UNROLL(24)
+  for (size_t v = 0; v < kV; ++v) xs[v] = load(x, v);
+  const auto row_of = [&](const T* row) HWY_ATTR {
+    V s[2] = {hn::Zero(d), hn::Zero(d)};
+    HWY_UNROLL(24)
+    for (size_t v = 0; v < kV; ++v) {
+      // The compiler would load the part of a vector first, and the order in memory be lost.
+      if (!kWhole && v + 1 == kV) std::atomic_signal_fence(std::memory_order_seq_cst);
+      s[v % 2] = hn::MulAdd(load(row, v), xs[v], s[v % 2]);
+    }
+    return hn::Add(s[0], s[1]);
+  };
+  HWY_ALIGN T sums[4 * kN];
+  size_t i = 0;
+  for (; i + 4 <= m; i += 4) {
+    HWY_UNROLL(1)
+    for (size_t r = 0; r < 4; ++r, a += lda) hn::Store(row_of(a), d, sums + r * kN);
+    store_four_sums(d, hn::Load(d, sums), hn::Load(d, sums + kN), hn::Load(d, sums + 2 * kN),
+                    hn::Load(d, sums + 3 * kN), alpha, beta, y + i);
+  }
+  for (; i < m; ++i, a += lda) {
+    const T sum = alpha * reduce_lanes(d, row_of(a), AddLanes());
+    y[i] = beta == 0 ? sum : sum + beta * y[i];
+  }
+}
+
+#if HWY_TARGET == HWY_AVX3
+constexpr size_t kFewestInRegisters = 5;
+constexpr size_t kMostInRegisters = 24;
+template <class T, bool kWhole, size_t... i>
+constexpr auto dots_in_registers(std::index_sequence<i...>) {
+  return std::array{dot_in_registers<kFewestInRegisters + i, kWhole, T>...};
+}
+// By vectors beyond the fewest.
+template <class T, bool kWhole>
+inline constexpr auto kDotsInRegisters = dots_in_registers<T, kWhole>(
+    std::make_index_sequence<kMostInRegisters - kFewestInRegisters + 1>());
+#endif
 
 template <class T>
 HWY_NOINLINE void dot_in_order(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x,
@@ -240,6 +303,14 @@ void gemv_n(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, 
       narrow_n<decltype(columns)::value>(m, alpha, a, x, beta, y);
     });
   }
+#if HWY_TARGET == HWY_AVX3
+  constexpr size_t kN = kLanes<hn::ScalableTag<T>>;
+  const size_t vectors = (n + kN - 1) / kN;
+  if (in_order<T>(m, n) && vectors >= kFewestInRegisters && vectors <= kMostInRegisters) {
+    const auto& dots = n % kN == 0 ? kDotsInRegisters<T, true> : kDotsInRegisters<T, false>;
+    return dots[vectors - kFewestInRegisters](m, n, alpha, a, lda, x, beta, y);
+  }
+#endif
   if (in_order<T>(m, n) && n >= kLongRows && m * n * sizeof(T) <= kFar)
     return dot_in_order(m, n, alpha, a, lda, x, beta, y);
   dot_all_rows(hn::ScalableTag<T>(), m, n, alpha, a, lda, x, beta, y);
@@ -280,14 +351,14 @@ HWY_NOINLINE void add_rows_in_order(size_t m, size_t n, T alpha, const T* a, ptr
                              : hn::MaskedLoad(there[v - (kV - kPartial)], d, row + v * kN);
   };
   V s[kV];
-  HWY_UNROLL(16)
+  HWY_UNROLL(24)
   for (size_t v = 0; v < kV; ++v) s[v] = hn::Zero(d);
   for (size_t i = 0; i < m; ++i, a += lda) {
     const V weight = hn::Set(d, x[i]);
-    HWY_UNROLL(16)
+    HWY_UNROLL(24)
     for (size_t v = 0; v < kV; ++v) s[v] = hn::MulAdd(weight, load(a, v), s[v]);
   }
-  HWY_UNROLL(16)
+  HWY_UNROLL(24)
   for (size_t v = 0; v < kV; ++v) {
     s[v] = hn::Mul(s[v], hn::Set(d, alpha));
     if (beta != 0) s[v] = hn::MulAdd(hn::Set(d, beta), load(y, v), s[v]);
@@ -315,9 +386,14 @@ void gemv_t(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x, 
       if (n == kV * kN) return add_rows_in_order<kV, true>(m, n, alpha, a, lda, x, beta, y);
       add_rows_in_order<kV, false>(m, n, alpha, a, lda, x, beta, y);
     };
-    if (in_order<T>(m, n) && n > 8 * kN && n <= 16 * kN) {
+    if (bytes >= detail::kGemvByRowsBytes && n > 4 * kN && n <= 8 * kN) {
+      return in_registers(std::integral_constant<size_t, 8>());
+    }
+    if (in_order<T>(m, n) && n > 8 * kN && n <= 24 * kN) {
       if (n <= 12 * kN) return in_registers(std::integral_constant<size_t, 12>());
-      return in_registers(std::integral_constant<size_t, 16>());
+      if (n <= 16 * kN) return in_registers(std::integral_constant<size_t, 16>());
+      if (n <= 20 * kN) return in_registers(std::integral_constant<size_t, 20>());
+      return in_registers(std::integral_constant<size_t, 24>());
     }
   }
   // A small y is held in registers, a strip at a time; a matrix too large for the caches is better

@@ -367,6 +367,8 @@ void check_all_vectors() {
   check_vectors<T>(5, 20001, 0);
   // Rows that fit the registers, of matrices that do not fit the first-level cache.
   for (const int64_t n : {96, 128, 192, 256}) check_vectors<T>(131, n, n % 5);
+  for (int64_t n = 65; n <= 400; n += 5) check_vectors<T>(134, n, 0);
+  for (const int64_t n : {128, 120, 65}) check_vectors<T>(1025, n, 0);
 }
 
 TEST(Gemv, AndRankOneUpdate) {
@@ -429,9 +431,11 @@ void check_rounding(int64_t m, int64_t n) {
 
 TEST(Gemv, WithARankOneUpdateInOnePass) {
   for_each_target([] {
-    for (const int64_t n : {1, 3, 7, 8, 16, 31, 64, 100, 257, 784}) {
-      check_rounding<float>(61, n);
-      check_rounding<double>(61, n);
+    for (const int64_t n : {1, 3, 7, 8, 16, 31, 64, 100, 120, 150, 257, 300, 304, 784}) {
+      for (const int64_t m : {61, 203}) {
+        check_rounding<float>(m, n);
+        check_rounding<double>(m, n);
+      }
     }
   });
 }
