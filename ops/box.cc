@@ -182,8 +182,7 @@ std::vector<int64_t> kept(const Array& boxes, const Array& order, const Array& g
     if (dropped[i] != 0) continue;
     result.push_back(best[i]);
     for (size_t k = i + 1; k < dropped.size(); ++k) {
-      dropped[k] |=
-          static_cast<uint8_t>((sorted.iou(i, sorted, k) > limit) & (group[i] == group[k]));
+      if (group[i] == group[k] && sorted.iou(i, sorted, k) > limit) dropped[k] = 1;
     }
   }
   return result;

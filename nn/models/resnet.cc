@@ -90,11 +90,14 @@ ResNetOptions large(std::vector<int64_t> layers, bool bottleneck, int64_t num_cl
 }
 
 int64_t last_channels(const ResNetOptions& o) {
+  return (o.width << (o.layers.size() - 1)) * (o.bottleneck ? 4 : 1);
+}
+
+void check(const ResNetOptions& o) {
   if (o.layers.empty() || o.layers.size() > 16 || o.width < 1) {
     throw ValueError(absl::StrCat("ResNet: ", o.layers.size(), " stages of width ", o.width,
                                   "; there must be 1 to 16, and the width at least 1"));
   }
-  return (o.width << (o.layers.size() - 1)) * (o.bottleneck ? 4 : 1);
 }
 
 Conv2dOptions first(const ResNetOptions& o) {
@@ -118,14 +121,12 @@ ResNetOptions resnet_small(int64_t n, int64_t in_channels, int64_t num_classes) 
 }
 
 ResNet::ResNet(ResNetOptions options)
-    : options_(std::move(options)),
-      conv1{*this,
-            "conv1",
-            options_.in_channels,
-            options_.width,
-            options_.large_images ? 7 : 3,
-            first(options_)},
-      fc{last_channels(options_), options_.num_classes} {
+    : options_(std::move(options)), conv1{*this,
+                                          "conv1",
+                                          options_.in_channels,
+                                          options_.width,
+                                          options_.large_images ? 7 : 3,
+                                          first(options_)} {
   start();
 }
 
@@ -137,12 +138,12 @@ ResNet::ResNet(Module& parent, std::string name, ResNetOptions options)
             options_.in_channels,
             options_.width,
             options_.large_images ? 7 : 3,
-            first(options_)},
-      fc{last_channels(options_), options_.num_classes} {
+            first(options_)} {
   start();
 }
 
 void ResNet::start() {
+  check(options_);
   bn1_ = make_norm2d(options_.norm, options_.width);
   adopt("bn1", *bn1_);
   int64_t in = options_.width;
@@ -170,7 +171,10 @@ void ResNet::start() {
     stages_.push_back(std::move(stage));
     adopt(absl::StrCat("layer", s + 1), *stages_.back());
   }
-  adopt("fc", fc);
+  if (options_.num_classes != 0) {
+    fc.emplace(last_channels(options_), options_.num_classes);
+    adopt("fc", *fc);
+  }
   for (const auto& [name, p] : named_parameters()) {
     if (p.shape().rank() == 4) init::kaiming_normal_(p, 0, init::Fan::kOut);
   }
@@ -190,6 +194,8 @@ std::vector<Tensor> ResNet::stages(const Tensor& x) const {
   }
   return result;
 }
+
+Tensor ResNet::forward(const Tensor& x) const { return fc ? (*fc)(features(x)) : features(x); }
 
 Tensor ResNet::features(const Tensor& x) const { return stages(x).back().mean({-2, -1}); }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "ebb/nn/conv.h"
@@ -29,7 +30,7 @@ struct ResNetOptions {
   /// channels of zeros (the paper's option A) instead of projected (option B).
   bool identity_shortcuts = false;
   int64_t in_channels = 3;
-  int64_t num_classes = 1000;
+  int64_t num_classes = 1000;  ///< 0: there is no last layer, and forward() gives the features
   Normalization norm = {};
   /// The last norm of each block starts at 0, so that the block starts as the identity: Goyal et
   /// al. 2017.
@@ -50,13 +51,13 @@ ResNetOptions resnet_small(int64_t n, int64_t in_channels = 3, int64_t num_class
 ///   nn::models::ResNet net{nn::models::resnet50()};
 class ResNet : public Layer {
  public:
-  /// Throws ValueError where a size is below 1.
+  /// Throws ValueError where a size is out of its range.
   explicit ResNet(ResNetOptions options = {});
   ResNet(Module& parent, std::string name, ResNetOptions options = {});
 
   /// Scores [num_classes] of an image [in_channels,H,W], or [N,num_classes] of [N,in_channels,H,W].
   /// Throws ShapeError.
-  Tensor forward(const Tensor& x) const override { return fc(features(x)); }
+  Tensor forward(const Tensor& x) const override;
   /// The last stage's channels, averaged over the image.
   Tensor features(const Tensor& x) const;
   /// What each stage gives: channels that double, images that halve. For detection.
@@ -74,7 +75,7 @@ class ResNet : public Layer {
 
  public:
   Conv2d conv1;
-  Linear fc;
+  std::optional<Linear> fc;  ///< none where num_classes is 0
 };
 
 }  // namespace ebb::nn::models

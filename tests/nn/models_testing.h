@@ -85,7 +85,7 @@ void expect_right_gradients(const Module& net, F&& f) {
     }
     return std::vector<double>{value.item(), along.item(), second};
   };
-  const double h = 1e-6;
+  const double h = 1e-7;
   const std::vector<double> here = at(0);
   const std::vector<double> ahead = at(h);
   const std::vector<double> behind = at(-h);

@@ -114,8 +114,10 @@ std::vector<int64_t> naive_nms(const std::vector<double>& boxes, const std::vect
                                const std::vector<int64_t>& groups, double threshold) {
   std::vector<int64_t> order(scores.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t i, int64_t k) {
-    return scores[static_cast<size_t>(i)] > scores[static_cast<size_t>(k)];
+  std::sort(order.begin(), order.end(), [&](int64_t i, int64_t k) {
+    const double a = scores[static_cast<size_t>(i)];
+    const double b = scores[static_cast<size_t>(k)];
+    return a > b || (a == b && i < k);
   });
   std::vector<int64_t> kept;
   for (const int64_t i : order) {
