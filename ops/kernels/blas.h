@@ -39,9 +39,14 @@ struct GemmArgs {
 
 template <class T>
 using GemmFn = void (*)(GemmArgs<T>& g);  // g is left in any state
+// C = A B of 8 or 16 rows and columns, for which the general way in is as long as the product; null
+// where there is none.
+using SquareFn = void (*)(const float* a, ptrdiff_t lda, const float* b, ptrdiff_t ldb, float* c,
+                          ptrdiff_t ldc);
 struct GemmTables {
   GemmFn<float> f32;
   GemmFn<double> f64;
+  SquareFn square8, square16;
 };
 
 // Products of few rows or few columns and a long k, as dot products; and A B and A B' of few rows
@@ -106,6 +111,13 @@ template <class T>
 void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
   if (m <= 0 || n <= 0) return;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (n == m && k == m && (m == 8 || m == 16) && !ta && !tb && alpha == 1 && beta == 0) {
+      const detail::GemmTables& tables = *detail::blas_gemm;
+      const detail::SquareFn fn = m == 8 ? tables.square8 : tables.square16;
+      if (fn != nullptr) return fn(a, lda, b, ldb, c, ldc);
+    }
+  }
   detail::GemmArgs<T> args{
       {static_cast<size_t>(k), ta ? 1 : lda, ta ? lda : 1, ldb, alpha, beta, ldc, 0},
       ta,

@@ -64,7 +64,7 @@ template <class T>
 HWY_INLINE size_t panel_columns(size_t k, size_t n) {
   constexpr size_t kWidth = 2 * kLanes<hn::ScalableTag<T>>;
   if ((n + kWidth - 1) * k <= kPanelSize<T>) return n;
-  return std::min(n, kPanelSize<T> / k / kWidth * kWidth);
+  return std::min(n, std::max(kWidth, kPanelSize<T> / 2 / k / kWidth * kWidth));
 }
 
 // Whether so many rows of a matrix push each other out of a cache of 8 ways, because their distance
@@ -466,7 +466,78 @@ void gemm(detail::GemmArgs<T>& g) {
   gemm_general(g);
 }
 
-constexpr detail::GemmTables kTables{gemm<float>, gemm<double>};
+// ---- squares ----
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+// C = A B of as many rows and columns as a vector of floats has lanes: B is held in registers, and
+// a row of A gives one of C.
+void square(const float* a, ptrdiff_t lda, const float* b, ptrdiff_t ldb, float* c, ptrdiff_t ldc) {
+  using D = hn::ScalableTag<float>;
+  using V = hn::Vec<D>;
+  constexpr size_t kN = kLanes<D>;
+  const D d;
+  V row_b[kN];
+  HWY_UNROLL(16)
+  for (size_t p = 0; p < kN; ++p, b += ldb) row_b[p] = hn::LoadU(d, b);
+  for (size_t i = 0; i < kN; ++i, a += lda, c += ldc) {
+    V even = hn::Mul(hn::Set(d, a[0]), row_b[0]);
+    V odd = hn::Mul(hn::Set(d, a[1]), row_b[1]);
+    HWY_UNROLL(8)
+    for (size_t p = 2; p < kN; p += 2) {
+      even = hn::MulAdd(hn::Set(d, a[p]), row_b[p], even);
+      odd = hn::MulAdd(hn::Set(d, a[p + 1]), row_b[p + 1], odd);
+    }
+    hn::StoreU(hn::Add(even, odd), d, c);
+  }
+}
+#endif
+
+#if HWY_TARGET == HWY_AVX2
+constexpr detail::SquareFn kSquare8 = square;
+constexpr detail::SquareFn kSquare16 = nullptr;
+#elif HWY_TARGET == HWY_AVX3
+// The same of 8 rows and columns, two rows side by side in a vector.
+void square_pairs(const float* a, ptrdiff_t lda, const float* b, ptrdiff_t ldb, float* c,
+                  ptrdiff_t ldc) {
+  using D = hn::ScalableTag<float>;
+  using V = hn::Vec<D>;
+  constexpr size_t kSide = 8;
+  const D d;
+  const hn::Half<D> half;
+  V row_b[kSide];
+  HWY_UNROLL(8)
+  for (size_t p = 0; p < kSide; ++p) {
+    row_b[p] = V{_mm512_broadcast_f32x8(_mm256_loadu_ps(b + static_cast<ptrdiff_t>(p) * ldb))};
+  }
+  HWY_UNROLL(4)
+  for (size_t r = 0; r < kSide; r += 2, a += 2 * lda, c += 2 * ldc) {
+    const auto four = [&](size_t p) HWY_ATTR {
+      return V{_mm512_mask_broadcast_f32x4(_mm512_broadcast_f32x4(_mm_loadu_ps(a + p)), 0xFF00,
+                                           _mm_loadu_ps(a + lda + p))};
+    };
+    const V x = four(0);
+    const V y = four(4);
+    V even = hn::Mul(hn::Broadcast<0>(x), row_b[0]);
+    V odd = hn::Mul(hn::Broadcast<1>(x), row_b[1]);
+    even = hn::MulAdd(hn::Broadcast<2>(x), row_b[2], even);
+    odd = hn::MulAdd(hn::Broadcast<3>(x), row_b[3], odd);
+    even = hn::MulAdd(hn::Broadcast<0>(y), row_b[4], even);
+    odd = hn::MulAdd(hn::Broadcast<1>(y), row_b[5], odd);
+    even = hn::MulAdd(hn::Broadcast<2>(y), row_b[6], even);
+    odd = hn::MulAdd(hn::Broadcast<3>(y), row_b[7], odd);
+    const V sum = hn::Add(even, odd);
+    hn::StoreU(hn::LowerHalf(half, sum), half, c);
+    hn::StoreU(hn::UpperHalf(half, sum), half, c + ldc);
+  }
+}
+constexpr detail::SquareFn kSquare8 = square_pairs;
+constexpr detail::SquareFn kSquare16 = square;
+#else
+constexpr detail::SquareFn kSquare8 = nullptr;
+constexpr detail::SquareFn kSquare16 = nullptr;
+#endif
+
+constexpr detail::GemmTables kTables{gemm<float>, gemm<double>, kSquare8, kSquare16};
 
 }  // namespace
 

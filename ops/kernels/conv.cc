@@ -7,6 +7,7 @@
 #include "ebb/ops/kernels/conv_fft_plan.h"
 #include "ebb/ops/kernels/conv_plan.h"
 #include "ebb/ops/kernels/copy.h"
+#include "ebb/ops/kernels/reduce.h"
 
 namespace ebb::kernels {
 namespace {
@@ -332,12 +333,12 @@ void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
 template <class T>
 void grad_bias(const ConvShape& s, const T* dy, T* db) {
   const ConvPlan p(s);
-  const int64_t size = p.out[0] * p.out[1] * p.out[2];
-  std::fill_n(db, s.out_channels, T{0});
-  for (int64_t c = 0; c < s.batch * s.out_channels; ++c, dy += size) {
-    T sum = 0;
-    for (int64_t i = 0; i < size; ++i) sum += dy[i];
-    db[c % s.out_channels] += sum;
+  if (s.batch == 0) std::fill_n(db, s.out_channels, T{0});
+  const ReduceRowFn add = reduce_row_fn(dtype_of<T>, Reduce::kSum);
+  for (int64_t i = 0; i < s.batch; ++i) {
+    for (int64_t c = 0; c < s.out_channels; ++c, dy += p.out_area) {
+      add(dy, 1, static_cast<size_t>(p.out_area), db + c, i != 0);
+    }
   }
 }
 

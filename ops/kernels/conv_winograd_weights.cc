@@ -15,6 +15,7 @@ HWY_BEFORE_NAMESPACE();
 namespace ebb::kernels::HWY_NAMESPACE {
 namespace {
 
+// Channels go in blocks so small that their products at all positions stay in the L1 cache.
 template <size_t kTile>
 struct Sizes {
   static constexpr size_t kPositions = (kTile + 2) * (kTile + 2);
@@ -29,8 +30,8 @@ struct Sizes {
         out(static_cast<size_t>(p.group_out)),
         in_whole(whole_vectors(in)),
         out_whole(whole_vectors(out)),
-        in_block(std::min(in_whole, whole_vectors(kDepth))),
-        out_block(std::min(out_whole, whole_vectors(kOutBlock))),
+        in_block(std::min(in_whole, 2 * kN)),
+        out_block(std::min(out, kMaxRows2)),
         cut(kTile, space, kPositions * in_whole, kPositions * out_whole) {
     in_step = apart(cut.seen * cut.count() * in_whole);
     out_step = apart(cut.deep * cut.count() * out_whole);
@@ -99,7 +100,6 @@ void weight_gradient(const ConvPlan& p, const Space& space, const float* x, cons
     Block<float> block{
         0,    1,    static_cast<ptrdiff_t>(s.out_whole), static_cast<ptrdiff_t>(s.in_whole),
         1.0f, 0.0f, static_cast<ptrdiff_t>(s.in_block),  kN};
-    const float beta = add ? 1.0f : 0.0f;
     for (size_t o = 0; o < s.out; o += s.out_block) {
       const size_t out_count = std::min(s.out_block, s.out - o);
       for (size_t c = 0; c < s.in; c += s.in_block) {
@@ -120,8 +120,8 @@ void weight_gradient(const ConvPlan& p, const Space& space, const float* x, cons
               transform_taps<kTile>(products + k * s.in_block + i, s.product_step, turned + i,
                                     s.in_block);
             }
-            store_transposed(D(), turned, s.in_block, 9, std::min(in_count, s.in - c), beta,
-                             dw + ((o + k) * s.in + c) * all + tap * 9,
+            store_transposed(D(), turned, s.in_block, 9, std::min(in_count, s.in - c),
+                             add ? 1.0f : 0.0f, dw + ((o + k) * s.in + c) * all + tap * 9,
                              static_cast<ptrdiff_t>(all));
           }
         }

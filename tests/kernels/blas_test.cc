@@ -151,6 +151,24 @@ std::vector<Product> small_products() {
   return out;
 }
 
+// Squares of 8 and 16 have a way of their own, unless they are to be scaled or turned.
+std::vector<Product> squares() {
+  std::vector<Product> out;
+  for (const int64_t n : {7, 8, 9, 15, 16, 17}) {
+    for (const int64_t pad : {0, 3}) {
+      for (const bool ta : {false, true}) {
+        for (const bool tb : {false, true}) {
+          for (const double beta : {0, 1}) out.push_back({ta, tb, n, n, n, 1, beta, pad});
+        }
+      }
+      out.push_back({false, false, n, n, n, 2, 0, pad});
+    }
+  }
+  return out;
+}
+
+TEST(Gemm, SquaresFloat32) { check_products<float>(squares()); }
+TEST(Gemm, SquaresFloat64) { check_products<double>(squares()); }
 TEST(Gemm, SmallFloat32) { check_products<float>(small_products()); }
 TEST(Gemm, SmallFloat64) { check_products<double>(small_products()); }
 

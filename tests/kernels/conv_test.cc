@@ -88,6 +88,40 @@ TEST(Conv, Winograd) {
   check<float>(square(1, 10, 9, 1, 3, 700, 3, 1, 1), true, 1e-5);
 }
 
+// Three axes, of which the first is summed in the transformed domain: kernels of any depth, images
+// that are cut into runs of slices, slices that see nothing but padding.
+TEST(Conv, WinogradOfSlices) {
+  const auto volume = [](int64_t batch, int64_t in, int64_t out, int64_t groups,
+                         const int64_t(&size)[3], int64_t depth, int64_t before, int64_t pad) {
+    ConvShape s{3, batch, in, out, groups, {}, {depth, 3, 3}, {1, 1, 1}, {1, 1, 1}, {}, {0, 0, 0}};
+    const int64_t front[] = {before, pad, pad};
+    for (int d = 0; d < 3; ++d) {
+      s.in[d] = size[d];
+      s.pad[d] = front[d];
+      s.out[d] = size[d] + 2 * front[d] - s.kernel[d] + 1;
+    }
+    return s;
+  };
+  for (const int64_t depth : {1, 2, 3, 5}) {
+    for (const int64_t before : {0, 1, 2, 4}) {
+      for (const int64_t slices : {1, 2, 6}) {
+        if (slices + 2 * before < depth) continue;
+        for (const int64_t channels : {8, 9, 16}) {
+          check<float>(volume(1, channels, 17, 1, {slices, 5, 6}, depth, before, 1), true, 1e-5);
+        }
+      }
+    }
+  }
+  check<float>(volume(1, 16, 16, 1, {16, 9, 10}, 3, 1, 1), true, 1e-5);
+  check<float>(volume(2, 20, 36, 2, {4, 8, 7}, 3, 1, 2), false, 1e-5);
+  check<float>(volume(1, 70, 40, 1, {5, 12, 13}, 3, 1, 1), true, 1e-5);
+  check<float>(volume(1, 24, 40, 1, {13, 20, 20}, 3, 1, 0), true, 1e-5);
+  ConvShape uneven = volume(1, 12, 10, 1, {7, 9, 9}, 3, 1, 1);
+  uneven.out[0] = 5;
+  uneven.out[1] = 11;
+  check<float>(uneven, true, 1e-5);
+}
+
 TEST(Conv, Depthwise) {
   for (const int64_t side : {3, 5}) {
     for (const int64_t width : {1, 2, 7, 8, 9, 14, 16, 17, 18, 32, 35, 49}) {
@@ -99,6 +133,13 @@ TEST(Conv, Depthwise) {
       }
     }
   }
+  check<float>(square(1, 2, 2, 2, 19, 83, 3, 1, 1));
+  check<float>(square(1, 2, 2, 2, 19, 83, 5, 1, 2));
+  check<float>(square(1, 2, 2, 2, 12, 130, 3, 1, 17));
+  ConvShape cut = square(1, 2, 2, 2, 14, 60, 5, 1, 2);  // rows and columns that nothing reads
+  cut.out[0] = 4;
+  cut.out[1] = 37;
+  check<float>(cut);
   check<float>(square(2, 3, 3, 3, 9, 20, 3, 1, 1));
   check<float>(square(1, 4, 8, 4, 9, 20, 3, 1, 1));
   check<float>(square(1, 4, 4, 4, 9, 20, 3, 2, 1));
