@@ -12,6 +12,7 @@
 #include "ebb/autograd/leaf.h"
 #include "ebb/autograd/registry.h"
 #include "ebb/core/memory.h"
+#include "ebb/core/parallel.h"
 #include "ebb/ops/creation.h"
 #include "ebb/ops/join.h"
 
@@ -326,8 +327,9 @@ TEST(Conv, ResultsTooLargeToAddressAreAnErrorThatNamesThem) {
   }
 }
 
-// Beyond the arrays that the caller sees, a pass takes at most four times the weights and 1 MB.
-TEST(Conv, NeedsLittleMemoryBesidesItsResults) {
+// Beyond the arrays that the caller sees, a pass takes at most four times the weights and 1 MB for
+// each thread.
+void check_memory(int threads) {
   struct Layer {
     Shape x;
     Shape w;
@@ -344,7 +346,7 @@ TEST(Conv, NeedsLittleMemoryBesidesItsResults) {
     const Tensor x = variable(normal(l.x).to(kFloat32));
     const Tensor w = variable(normal(l.w).to(kFloat32));
     const int64_t weights = w.numel() * 4;
-    const int64_t bound = 4 * weights + (1 << 20);
+    const int64_t bound = (4 * weights + (1 << 20)) * threads;
     // What the pool gives for so many bytes: its sizes grow by a quarter.
     const auto rounded = [](int64_t bytes) { return bytes + bytes / 4 + 256; };
     Tensor y = conv2d(x, w, {}, l.options);
@@ -365,6 +367,15 @@ TEST(Conv, NeedsLittleMemoryBesidesItsResults) {
           << l.x.str();
     }
   }
+}
+
+TEST(Conv, NeedsLittleMemoryBesidesItsResults) {
+  const int before = num_threads();
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    check_memory(threads);
+  }
+  set_num_threads(before);
 }
 
 }  // namespace
