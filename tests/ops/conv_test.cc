@@ -27,23 +27,13 @@ using testing::RegisterSamples;
 using testing::Sample;
 
 template <int D>
-struct Case {
-  Shape x;
-  Shape weight;
-  ConvOptions<D> options = {};
-  bool bias = false;
-};
+using Case = testing::ConvCase<ConvOptions<D>>;
 
 template <int D>
 Sample conv_sample(const Case<D>& c) {
-  const auto r = testing::ref_conv(c.options);
-  Sample s{.name = absl::StrCat(c.x.str(), " ", c.weight.str(), " ", r.str(),
-                                c.bias ? " with bias" : ""),
-           .inputs = {normal(c.x), normal(c.weight)},
-           .call = [o = c.options](Span<const Tensor> in) { return testing::call_conv(in, o); },
-           .reference = [r](Span<const RefArray> in) { return conv_by_definition(r, in); }};
-  if (c.bias) s.inputs.push_back(normal({c.weight[0]}));
-  return s;
+  return testing::conv_sample(c, "", c.weight[0], [](const auto& r, Span<const RefArray> in) {
+    return conv_by_definition(r, in);
+  });
 }
 
 // The errors that all three have in common, on a kernel of 3.
@@ -131,10 +121,10 @@ template <int D>
 OpSamples conv_samples(const std::vector<Case<D>>& cases,
                        std::function<std::vector<Case<D>>(int64_t)> sized) {
   OpSamples s{.op = absl::StrCat("conv", D, "d")};
-  for (const Case<D>& c : cases) s.samples.push_back(conv_sample(c));
+  for (const Case<D>& c : cases) s.samples.push_back(conv_sample<D>(c));
   s.sized = [sized](int64_t n) {
     std::vector<Sample> all;
-    for (const Case<D>& c : sized(n)) all.push_back(conv_sample(c));
+    for (const Case<D>& c : sized(n)) all.push_back(conv_sample<D>(c));
     return all;
   };
   s.sizes = {0, 1, 2, 3, 5, 8, 13, 14, 15, 16, 17, 30, 33, 62, 65, 129};
