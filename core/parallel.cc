@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ebb/core/parallel.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -117,6 +119,10 @@ int default_threads() {
   int n = 0;
   const char* env = std::getenv("EBB_NUM_THREADS");
   if (env != nullptr && absl::SimpleAtoi(env, &n) && n >= 1) return n;
+  // Of the machine's cores, those that the process may run on.
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return std::max(1, CPU_COUNT(&cores));
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 

@@ -2,23 +2,17 @@
 #include "ebb/nn/transformer.h"
 
 #include "absl/strings/str_cat.h"
-#include "ebb/ops/activation.h"
-#include "ebb/ops/elementwise.h"
-#include "ebb/ops/random.h"
+#include "ebb/nn/transformer_util.h"
 
 namespace ebb::nn {
 
 template <class F>
 Tensor TransformerLayer::residual(const Tensor& x, const LayerNorm& norm, const F& part) const {
-  const auto dropped = [&](const Tensor& y) { return dropout(y, options_.dropout, is_training()); };
-  if (options_.norm_first) return x + dropped(part(norm(x)));
-  return norm(x + dropped(part(x)));
+  return detail::residual(options_, is_training(), x, norm, part);
 }
 
 Tensor TransformerLayer::feed_forward(const Tensor& x) const {
-  const Tensor y = linear1(x);
-  const Tensor z = options_.activation == TransformerActivation::kRelu ? relu(y) : gelu(y);
-  return linear2(dropout(z, options_.dropout, is_training()));
+  return detail::feed_forward(options_, is_training(), x, linear1, linear2);
 }
 
 Tensor TransformerEncoderLayer::operator()(const Tensor& src, const TransformerEncoderMasks& masks,

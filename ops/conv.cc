@@ -96,22 +96,7 @@ struct Conv {
     return result;
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
-    const Attrs& a = s.attrs<Attrs>();
-    const Array gy = contiguous(g[0]);
-    if (s.needs(0) || s.needs(1)) {
-      const auto shape = kernel_shape(a, s.in_shape(0), s.in_shape(1), gy.shape());
-      if (s.needs(0)) {
-        Array gx = Array::empty(gy.dtype(), s.in_shape(0));
-        run_conv_grad_input(shape, gy, s.in_array(1), gx);
-        sink.add(0, std::move(gx));
-      }
-      if (s.needs(1)) {
-        Array gw = Array::empty(gy.dtype(), s.in_shape(1));
-        run_conv_grad_weight(shape, s.in_array(0), gy, gw);
-        sink.add(1, std::move(gw));
-      }
-    }
-    if (s.n_inputs() == 3 && s.needs(2)) sink.add(2, channel_sums(a, gy));
+    add_conv_gradients(s.attrs<Attrs>(), s, false, g[0], sink);
   }
 };
 using Conv1d = Conv<1>;

@@ -112,22 +112,7 @@ struct ConvTranspose {
     return result;
   }
   static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
-    const Attrs& a = s.attrs<Attrs>();
-    const Array gy = contiguous(g[0]);
-    if (s.needs(0) || s.needs(1)) {
-      const auto shape = kernel_shape(a, gy.shape(), s.in_shape(1), s.in_shape(0));
-      if (s.needs(0)) {
-        Array gx = Array::empty(gy.dtype(), s.in_shape(0));
-        run_conv(shape, gy, s.in_array(1), Array(), gx);
-        sink.add(0, std::move(gx));
-      }
-      if (s.needs(1)) {
-        Array gw = Array::empty(gy.dtype(), s.in_shape(1));
-        run_conv_grad_weight(shape, gy, s.in_array(0), gw);
-        sink.add(1, std::move(gw));
-      }
-    }
-    if (s.n_inputs() == 3 && s.needs(2)) sink.add(2, channel_sums(a, gy));
+    add_conv_gradients(s.attrs<Attrs>(), s, true, g[0], sink);
   }
 };
 using ConvTranspose1d = ConvTranspose<1>;

@@ -177,6 +177,42 @@ void run_conv_grad_weight(const kernels::ConvShape& s, const Array& x, const Arr
   });
 }
 
+void add_conv_gradients(const ConvAttrs& a, const Saved& s, bool transposed, const Array& g,
+                        GradSink& sink) {
+  const Array gy = contiguous(g);
+  if (s.n_inputs() == 3 && s.needs(2)) sink.add(2, channel_sums(a, gy));
+  if (!s.needs(0) && !s.needs(1)) return;
+  const kernels::ConvShape shape = transposed
+                                       ? kernel_shape(a, gy.shape(), s.in_shape(1), s.in_shape(0))
+                                       : kernel_shape(a, s.in_shape(0), s.in_shape(1), gy.shape());
+  const Array w = s.needs(0) ? contiguous(s.in_array(1)) : Array();
+  const Array x = s.needs(1) ? contiguous(s.in_array(0)) : Array();
+  Array gx, gw;
+  visit_differentiable(gy.dtype(), [&](auto t) {
+    using T = decltype(t);
+    const T* const dy = gy.data<T>();
+    const auto of_input = [&] {
+      gx = Array::empty(gy.dtype(), s.in_shape(0));
+      if (transposed) {
+        kernels::conv_forward(shape, dy, w.data<T>(), nullptr, gx.mutable_data<T>());
+      } else {
+        kernels::conv_grad_input(shape, dy, w.data<T>(), gx.mutable_data<T>());
+      }
+    };
+    const auto of_weight = [&] {
+      const T* const from = x.data<T>();
+      gw = Array::empty(gy.dtype(), s.in_shape(1));
+      kernels::conv_grad_weight(shape, transposed ? dy : from, transposed ? from : dy,
+                                gw.mutable_data<T>());
+    };
+    if (s.needs(0) && s.needs(1)) return kernels::conv_gradients(shape, of_input, of_weight);
+    if (s.needs(0)) of_input();
+    if (s.needs(1)) of_weight();
+  });
+  if (s.needs(0)) sink.add(0, std::move(gx));
+  if (s.needs(1)) sink.add(1, std::move(gw));
+}
+
 Array channel_sums(const ConvAttrs& a, const Array& dy) {
   const Array g = contiguous(dy);
   kernels::ConvShape s{};

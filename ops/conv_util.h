@@ -84,6 +84,9 @@ void run_conv_grad_weight(const kernels::ConvShape& s, const Array& x, const Arr
 /// Sums over all axes of dy [N,O,...] or [O,...] but that of the `channels`.
 Array channel_sums(const ConvAttrs& a, const Array& dy);
 Tensor channel_sums(const ConvAttrs& a, const Tensor& dy);
+/// The gradients that are wanted of a convolution's {x, weight, bias}, or of a transposed one's.
+void add_conv_gradients(const ConvAttrs& a, const Saved& s, bool transposed, const Array& gy,
+                        GradSink& sink);
 
 // The ops on tensors, for each other's rules.
 Tensor call_conv(const ConvAttrs& a, const Tensor& x, const Tensor& w);

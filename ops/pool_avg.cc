@@ -153,9 +153,7 @@ EBB_OP(AvgPoolBackward)
 
 template <int D>
 struct AdaptiveAvgPool {
-  struct Attrs {
-    int64_t out[3] = {1, 1, 1};
-  };
+  using Attrs = AdaptivePoolAttrs;
   static constexpr OpDoc kDocs[3] = {
       {"adaptive_avg_pool1d", "y = means over so many even windows of x",
        "x:[n,c,l] -> y:[n,c,l']"},
@@ -164,9 +162,7 @@ struct AdaptiveAvgPool {
       {"adaptive_avg_pool3d", "y = means over so many even windows of x",
        "x:[n,c,t,h,w] -> y:[n,c,t',h',w']"}};
   static constexpr OpDoc kDoc = kDocs[D - 1];
-  static std::string describe(const Attrs& a) {
-    return absl::StrCat("output size ", list_of(a.out, D));
-  }
+  static std::string describe(const Attrs& a) { return ops::describe(a, D); }
   static constexpr GradUses uses(int) { return {.shapes = 1}; }
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(kDoc, in, 1);

@@ -11,20 +11,21 @@ namespace ops {
 namespace {
 
 // Of an op with results y and indices of its elements, which is its gradient's place.
+template <int D>
 struct PickedGradient {
   static constexpr GradUses uses(int input) {
     return input == 0 ? GradUses{.out = 0b10, .shapes = 0b1} : GradUses{};
   }
-  static Grads rule(const Saved& s, const OutGrads& g, int dims) {
+  static Grads backward(const Saved& s, const OutGrads& g) {
     Grads result(static_cast<size_t>(s.n_inputs()));
-    if (g.has(0)) result[0] = scatter_planes(g[0], s.out(1), dims, s.in_shape(0));
+    if (g.has(0)) result[0] = scatter_planes(g[0], s.out(1), D, s.in_shape(0));
     return result;
   }
-  static void values(const Saved& s, const ArrayGrads& g, GradSink& sink, int dims) {
+  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
     if (!g.has(0) || !s.needs(0)) return;
     const Array gy = contiguous(g[0]);
     const Shape x = s.in_shape(0);
-    const auto shape = kernel_shape(dims, x, gy.shape());
+    const auto shape = kernel_shape(D, x, gy.shape());
     Array gx = Array::empty(gy.dtype(), x);
     visit_differentiable(gy.dtype(), [&](auto t) {
       using T = decltype(t);
@@ -100,7 +101,7 @@ EBB_OP(MaxPool2d)
 EBB_OP(MaxPool3d)
 
 template <int D>
-struct MaxPoolWithIndices {
+struct MaxPoolWithIndices : PickedGradient<D> {
   using Attrs = PoolOf<PoolAttrs, D>;
   static constexpr OpDoc kDocs[3] = {
       {"max_pool1d_with_indices", "y, indices = max over windows of x, and where it is",
@@ -111,7 +112,6 @@ struct MaxPoolWithIndices {
        "x:[n,c,t,h,w] -> y:[n,c,t',h',w'] indices:[n,c,t',h',w']"}};
   static constexpr OpDoc kDoc = kDocs[D - 1];
   static std::string describe(const Attrs& a) { return ops::describe(a); }
-  static constexpr GradUses uses(int input) { return PickedGradient::uses(input); }
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(kDoc, in, 1);
     check_pooled(kDoc, D, in);
@@ -129,10 +129,6 @@ struct MaxPoolWithIndices {
   static Cost cost(const Attrs& a, Span<const Meta> in, Span<const Meta> out) {
     return window_cost(a, in, out);
   }
-  static Grads backward(const Saved& s, const OutGrads& g) { return PickedGradient::rule(s, g, D); }
-  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
-    PickedGradient::values(s, g, sink, D);
-  }
 };
 using MaxPool1dWithIndices = MaxPoolWithIndices<1>;
 using MaxPool2dWithIndices = MaxPoolWithIndices<2>;
@@ -149,10 +145,8 @@ Grads MaxPool<D>::backward(const Saved& s, const OutGrads& g) {
 }
 
 template <int D>
-struct AdaptiveMaxPool {
-  struct Attrs {
-    int64_t out[3] = {1, 1, 1};
-  };
+struct AdaptiveMaxPool : PickedGradient<D> {
+  using Attrs = AdaptivePoolAttrs;
   static constexpr OpDoc kDocs[3] = {
       {"adaptive_max_pool1d", "y, indices = max over so many even windows, and where it is",
        "x:[n,c,l] -> y:[n,c,l'] indices:[n,c,l']"},
@@ -161,10 +155,7 @@ struct AdaptiveMaxPool {
       {"adaptive_max_pool3d", "y, indices = max over so many even windows, and where it is",
        "x:[n,c,t,h,w] -> y:[n,c,t',h',w'] indices:[n,c,t',h',w']"}};
   static constexpr OpDoc kDoc = kDocs[D - 1];
-  static std::string describe(const Attrs& a) {
-    return absl::StrCat("output size ", list_of(a.out, D));
-  }
-  static constexpr GradUses uses(int input) { return PickedGradient::uses(input); }
+  static std::string describe(const Attrs& a) { return ops::describe(a, D); }
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(kDoc, in, 1);
     check_pooled(kDoc, D, in);
@@ -186,10 +177,6 @@ struct AdaptiveMaxPool {
   static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
     return covering_cost(in, out);
   }
-  static Grads backward(const Saved& s, const OutGrads& g) { return PickedGradient::rule(s, g, D); }
-  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
-    PickedGradient::values(s, g, sink, D);
-  }
 };
 using AdaptiveMaxPool1d = AdaptiveMaxPool<1>;
 using AdaptiveMaxPool2d = AdaptiveMaxPool<2>;
@@ -199,7 +186,7 @@ EBB_OP(AdaptiveMaxPool2d)
 EBB_OP(AdaptiveMaxPool3d)
 
 template <int D>
-struct FractionalMaxPool {
+struct FractionalMaxPool : PickedGradient<D> {
   struct Attrs {
     int64_t kernel[3] = {1, 1, 1};
     int64_t out[3] = {1, 1, 1};
@@ -215,7 +202,6 @@ struct FractionalMaxPool {
   static std::string describe(const Attrs& a) {
     return absl::StrCat("kernel ", list_of(a.kernel, D), ", output size ", list_of(a.out, D));
   }
-  static constexpr GradUses uses(int input) { return PickedGradient::uses(input); }
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(kDoc, in, 2);
     check_pooled(kDoc, D, in);
@@ -273,10 +259,6 @@ struct FractionalMaxPool {
     c.multiply_adds = static_cast<double>(out[0].shape.numel()) *
                       static_cast<double>(a.kernel[0] * a.kernel[1] * a.kernel[2]);
     return c;
-  }
-  static Grads backward(const Saved& s, const OutGrads& g) { return PickedGradient::rule(s, g, D); }
-  static void backward_values(const Saved& s, const ArrayGrads& g, GradSink& sink) {
-    PickedGradient::values(s, g, sink, D);
   }
 };
 using FractionalMaxPool1d = FractionalMaxPool<1>;

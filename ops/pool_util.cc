@@ -47,6 +47,10 @@ Shape flat_shape(const Shape& s, int dims) {
 
 }  // namespace
 
+std::string describe(const AdaptivePoolAttrs& a, int dims) {
+  return absl::StrCat("output size ", list_of(a.out, dims));
+}
+
 std::string list_of(const int64_t (&v)[3], int dims) {
   return Shape(v + 3 - dims, static_cast<size_t>(dims)).str();
 }

@@ -45,7 +45,13 @@ void set_windows(PoolAttrs& a, const PerAxis<D>& kernel, const PerAxis<D>& strid
   }
 }
 
+/// Of the last `dims` of three axes.
+struct AdaptivePoolAttrs {
+  int64_t out[3] = {1, 1, 1};
+};
+
 std::string describe(const PoolAttrs& a);
+std::string describe(const AdaptivePoolAttrs& a, int dims);
 /// The last `dims` of three numbers as a list.
 std::string list_of(const int64_t (&v)[3], int dims);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "ebb/core/parallel.h"
 #include "ebb/ops/kernels/blas.h"
 #include "ebb/ops/kernels/conv_fft_plan.h"
 #include "ebb/ops/kernels/conv_plan.h"
@@ -66,21 +67,25 @@ bool winograd_pays(const ConvPlan& p) {
          p.group_out >= kLeastChannels;
 }
 
-// f(x, y) with where each image begins.
-template <class F>
-void for_each_image(const ConvPlan& p, const F& f) {
-  for (int64_t i = 0; i < p.batch; ++i) {
-    f(i * p.groups * p.group_in * p.in_area, i * p.groups * p.group_out * p.out_area);
-  }
-}
+// What one thread does of a pass: a range each of images, groups and channels of a group, of which
+// no more than one is a part of all there is. Sums of an element are made by one thread in the same
+// order whatever the ranges, so that results do not depend on the number of threads.
+struct Share {
+  int64_t image[2], group[2], channel[2];
+};
 
-// f(x, w, y, channel) with where each image's and group's part of the operands begins.
+// f(p, x, w, y, channel) for each image and group of a share, with where its parts of the operands
+// begin. Channels are output channels, of which p has as many as the share.
 template <class F>
-void for_each_group(const ConvPlan& p, const F& f) {
-  for (int64_t i = 0; i < p.batch; ++i) {
-    for (int64_t g = 0; g < p.groups; ++g) {
-      f((i * p.groups + g) * p.group_in * p.in_area, g * p.group_out * p.group_in * p.taps,
-        (i * p.groups + g) * p.group_out * p.out_area, g * p.group_out);
+void for_each_group(const ConvPlan& p, const Share& share, const F& f) {
+  ConvPlan q = p;
+  const int64_t first = share.channel[0];
+  q.group_out = share.channel[1] - first;
+  for (int64_t i = share.image[0]; i < share.image[1]; ++i) {
+    for (int64_t g = share.group[0]; g < share.group[1]; ++g) {
+      const int64_t channel = g * p.group_out + first;
+      f(q, (i * p.groups + g) * p.group_in * p.in_area, channel * p.group_in * p.taps,
+        (i * p.groups * p.group_out + channel) * p.out_area, channel);
     }
   }
 }
@@ -227,6 +232,86 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
   return {Method::kPlain, 0};
 }
 
+// ---- threads ----
+
+// Multiply-adds that take one thread 125 us and more, as measured with AVX-512 where they are
+// fastest. Another thread has work 60 us after it is asked, so that two of this size take 1.3 times
+// less.
+constexpr double kShare = 1.5e7;
+
+double multiply_adds(const ConvPlan& p) {
+  return static_cast<double>(p.batch * p.groups * p.group_out * p.group_in * p.taps) *
+         static_cast<double>(p.out_area);
+}
+
+// Threads that pay, at most as many as there are.
+int64_t useful_threads(const ConvPlan& p, const Choice& choice) {
+  constexpr double kCycles = 5.5e5;  // the same of estimated cycles
+  const auto images = static_cast<double>(p.batch);
+  double shares = multiply_adds(p) / kShare;
+  if (choice.method == Method::kWinograd) shares /= 2.5;
+  if (choice.method == Method::kFft) shares = images * choice.fft.cost / kCycles;
+  if (shares < 2) return 1;
+  return std::min<int64_t>(num_threads(), static_cast<int64_t>(std::min(shares, 1e6)));
+}
+
+constexpr int64_t kUnit = 16;  // channels that no thread shares with another
+
+// Whether the channels of a group can go to several threads: not where a share by itself would go
+// another way, and not where the order of sums follows from their number.
+template <class T>
+bool splits_channels(const ConvPlan& p, ConvPass pass, Method method, int64_t parts) {
+  // The weights of a range of input channels do not lie together.
+  if (pass == ConvPass::kGradInput) return false;
+  if (pass == ConvPass::kGradWeight && method == Method::kWinograd) return false;
+  if (p.group_out < parts * kUnit) return false;
+  ConvPlan q = p;
+  q.group_out = (p.group_out / kUnit + parts - 1) / parts * kUnit;
+  return choose<T>(q, pass).method == method;
+}
+
+// Calls run(share) for shares that make up the pass, on several threads where that pays. Weight
+// gradients are sums over images.
+template <class T, class F>
+void for_each_share(const ConvPlan& p, ConvPass pass, const Choice& choice, const F& run) {
+  const Share all{{0, p.batch}, {0, p.groups}, {0, p.group_out}};
+  int64_t parts = useful_threads(p, choice);
+  if (parts == 1) return run(all);
+  const bool images = pass != ConvPass::kGradWeight && p.batch >= parts;
+  const bool groups = !images && p.groups >= parts;
+  if (!images && !groups) {
+    parts = std::min(parts, p.group_out / kUnit);
+    if (parts < 2 || !splits_channels<T>(p, pass, choice.method, parts)) return run(all);
+  }
+  parallel_for(parts, 1, [&](int64_t first, int64_t last) {
+    Share share = all;
+    int64_t(&range)[2] = images ? share.image : groups ? share.group : share.channel;
+    const int64_t n = range[1];
+    const int64_t unit = images || groups ? 1 : kUnit;
+    const int64_t units = (n + unit - 1) / unit;
+    range[0] = units * first / parts * unit;
+    range[1] = std::min(n, units * last / parts * unit);
+    run(share);
+  });
+}
+
+// f(image's x and y, part, parts) for the images of a pass by Fourier transforms.
+template <class F>
+void for_each_fft_part(const ConvPlan& p, const Choice& choice, const F& f) {
+  const int64_t parts = useful_threads(p, choice);
+  parallel_for(parts, 1, [&](int64_t first, int64_t last) {
+    const bool all = first == 0 && last == parts;
+    for (int64_t j = first; j < (all ? 1 : last); ++j) {
+      for (int64_t i = 0; i < p.batch; ++i) {
+        f(i * p.groups * p.group_in * p.in_area, i * p.groups * p.group_out * p.out_area,
+          detail::ConvFftPart{j, all ? 1 : parts});
+      }
+    }
+  });
+}
+
+// ---- passes ----
+
 template <class T>
 void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
   const ConvPlan p(s);
@@ -235,27 +320,29 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
   const Method method = choice.method;
   if constexpr (sizeof(T) == 4) {
     if (method == Method::kFft) {
-      return for_each_image(p, [&](int64_t xi, int64_t yi) {
-        detail::conv_fft->forward(p, choice.fft, x + xi, w, bias, y + yi);
+      return for_each_fft_part(p, choice, [&](int64_t xi, int64_t yi, detail::ConvFftPart part) {
+        detail::conv_fft->forward(p, choice.fft, part, x + xi, w, bias, y + yi);
       });
     }
   }
-  for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t channel) {
+  const auto group = [&](const ConvPlan& q, int64_t xi, int64_t wi, int64_t yi, int64_t channel) {
     const T* const b = bias == nullptr ? nullptr : bias + channel;
     if constexpr (sizeof(T) == 4) {
       if (method == Method::kWinograd) {
-        return detail::conv_winograd->forward(p, x + xi, w + wi, b, y + yi);
+        return detail::conv_winograd->forward(q, x + xi, w + wi, b, y + yi);
       }
       if (method == Method::kDepthwise) {
-        return detail::conv_depthwise->forward(p, x + xi, w + wi, b, y + yi);
+        return detail::conv_depthwise->forward(q, x + xi, w + wi, b, y + yi);
       }
     }
     if (method == Method::kDirect) {
-      return detail::of_type<T>(*detail::conv_direct).forward(p, x + xi, w + wi, b, y + yi);
+      return detail::of_type<T>(*detail::conv_direct).forward(q, x + xi, w + wi, b, y + yi);
     }
-    if (method == Method::kProduct) return product_forward(p, x + xi, w + wi, b, y + yi);
-    plain_forward(p, x + xi, w + wi, b, y + yi);
-  });
+    if (method == Method::kProduct) return product_forward(q, x + xi, w + wi, b, y + yi);
+    plain_forward(q, x + xi, w + wi, b, y + yi);
+  };
+  for_each_share<T>(p, ConvPass::kForward, choice,
+                    [&](const Share& share) { for_each_group(p, share, group); });
 }
 
 template <class T>
@@ -266,28 +353,30 @@ void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
   const Method method = choice.method;
   if constexpr (sizeof(T) == 4) {
     if (method == Method::kFft) {
-      return for_each_image(p, [&](int64_t xi, int64_t yi) {
-        detail::conv_fft->grad_input(p, choice.fft, dy + yi, w, dx + xi);
+      return for_each_fft_part(p, choice, [&](int64_t xi, int64_t yi, detail::ConvFftPart part) {
+        detail::conv_fft->grad_input(p, choice.fft, part, dy + yi, w, dx + xi);
       });
     }
   }
-  for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
+  const auto group = [&](const ConvPlan& q, int64_t xi, int64_t wi, int64_t yi, int64_t) {
+    const T* const dyi = dy + yi;
     if constexpr (sizeof(T) == 4) {
       if (method == Method::kWinograd) {
-        return detail::conv_winograd->grad_input(p, dy + yi, w + wi, dx + xi);
+        return detail::conv_winograd->grad_input(q, dyi, w + wi, dx + xi);
       }
       if (method == Method::kDepthwise) {
-        return detail::conv_depthwise->grad_input(p, dy + yi, w + wi, dx + xi);
+        return detail::conv_depthwise->grad_input(q, dyi, w + wi, dx + xi);
       }
-      if (method == Method::kFold)
-        return detail::conv_fold->grad_input(p, dy + yi, w + wi, dx + xi);
+      if (method == Method::kFold) return detail::conv_fold->grad_input(q, dyi, w + wi, dx + xi);
     }
     if (method == Method::kDirect) {
-      return detail::of_type<T>(*detail::conv_direct).grad_input(p, dy + yi, w + wi, dx + xi);
+      return detail::of_type<T>(*detail::conv_direct).grad_input(q, dyi, w + wi, dx + xi);
     }
-    if (method == Method::kProduct) return product_grad_input(p, dy + yi, w + wi, dx + xi);
-    plain_grad_input(p, dy + yi, w + wi, dx + xi);
-  });
+    if (method == Method::kProduct) return product_grad_input(q, dyi, w + wi, dx + xi);
+    plain_grad_input(q, dyi, w + wi, dx + xi);
+  };
+  for_each_share<T>(p, ConvPass::kGradInput, choice,
+                    [&](const Share& share) { for_each_group(p, share, group); });
 }
 
 template <class T>
@@ -303,31 +392,33 @@ void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
   const Method method = choice.method;
   if constexpr (sizeof(T) == 4) {
     if (method == Method::kFft) {
-      return for_each_image(p, [&](int64_t xi, int64_t yi) {
-        detail::conv_fft->grad_weight(p, choice.fft, x + xi, dy + yi, yi != 0, dw);
+      return for_each_fft_part(p, choice, [&](int64_t xi, int64_t yi, detail::ConvFftPart part) {
+        detail::conv_fft->grad_weight(p, choice.fft, part, x + xi, dy + yi, yi != 0, dw);
       });
     }
   }
-  for_each_group(p, [&](int64_t xi, int64_t wi, int64_t yi, int64_t) {
+  const auto group = [&](const ConvPlan& q, int64_t xi, int64_t wi, int64_t yi, int64_t) {
     const bool add = yi >= s.out_channels * p.out_area;  // the first image sets it
     if constexpr (sizeof(T) == 4) {
       if (method == Method::kWinograd) {
-        return detail::conv_winograd_weights->grad_weight(p, x + xi, dy + yi, add, dw + wi);
+        return detail::conv_winograd_weights->grad_weight(q, x + xi, dy + yi, add, dw + wi);
       }
       if (method == Method::kDepthwise) {
-        return detail::conv_depthwise->grad_weight(p, x + xi, dy + yi, add, dw + wi);
+        return detail::conv_depthwise->grad_weight(q, x + xi, dy + yi, add, dw + wi);
       }
     }
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct_weights)
-          .grad_weight(p, x + xi, dy + yi, add, dw + wi);
+          .grad_weight(q, x + xi, dy + yi, add, dw + wi);
     }
     if (method == Method::kProduct) {
-      return gemm(false, true, p.group_out, p.group_in, p.out_area, T{1}, dy + yi, p.out_area,
-                  x + xi, p.in_area, add ? T{1} : T{0}, dw + wi, p.group_in);
+      return gemm(false, true, q.group_out, q.group_in, q.out_area, T{1}, dy + yi, q.out_area,
+                  x + xi, q.in_area, add ? T{1} : T{0}, dw + wi, q.group_in);
     }
-    plain_grad_weight(p, x + xi, dy + yi, add, dw + wi);
-  });
+    plain_grad_weight(q, x + xi, dy + yi, add, dw + wi);
+  };
+  for_each_share<T>(p, ConvPass::kGradWeight, choice,
+                    [&](const Share& share) { for_each_group(p, share, group); });
 }
 
 template <class T>
@@ -365,6 +456,19 @@ void conv_grad_weight(const ConvShape& s, const double* x, const double* dy, dou
 }
 void conv_grad_bias(const ConvShape& s, const float* dy, float* db) { grad_bias(s, dy, db); }
 void conv_grad_bias(const ConvShape& s, const double* dy, double* db) { grad_bias(s, dy, db); }
+
+void conv_gradients(const ConvShape& s, absl::FunctionRef<void()> of_input,
+                    absl::FunctionRef<void()> of_weight) {
+  if (num_threads() == 1 || multiply_adds(ConvPlan(s)) < kShare) {
+    of_input();
+    of_weight();
+    return;
+  }
+  parallel_for(2, 1, [&](int64_t first, int64_t last) {
+    if (first == 0) of_input();
+    if (last == 2) of_weight();
+  });
+}
 
 size_t conv_workspace_bytes(const ConvShape& s, ConvPass pass, size_t element_size) {
   const ConvPlan p(s);

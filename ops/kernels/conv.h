@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 
-// Convolution over one to three axes, one thread, row-major and contiguous float and double. Shapes
-// are taken as they are: who calls has checked that they fit together.
+#include "absl/functional/function_ref.h"
+
+// Convolution over one to three axes, row-major and contiguous float and double; on several threads
+// where there is so much to do that it pays, with the same result as on one. Shapes are taken as
+// they are: who calls has checked that they fit together.
 namespace ebb::kernels {
 
 /// Cross-correlation over `dims` = 1..3 spatial axes; axis d of an array is entry d of the arrays
@@ -37,14 +40,19 @@ void conv_grad_input(const ConvShape& s, const double* dy, const double* w, doub
 void conv_grad_weight(const ConvShape& s, const float* x, const float* dy, float* dw);
 void conv_grad_weight(const ConvShape& s, const double* x, const double* dy, double* dw);
 
+/// Calls both, which take as long as the two gradients of `s` do and have nothing to do with each
+/// other: at a time where that pays.
+void conv_gradients(const ConvShape& s, absl::FunctionRef<void()> of_input,
+                    absl::FunctionRef<void()> of_weight);
+
 /// db [out_channels], the sums of dy.
 void conv_grad_bias(const ConvShape& s, const float* dy, float* db);
 void conv_grad_bias(const ConvShape& s, const double* dy, double* db);
 
 enum class ConvPass { kForward, kGradInput, kGradWeight };
 
-/// Bytes that a pass over elements of `element_size` bytes takes from the pool while it runs: at
-/// most four times those of the weights and a megabyte.
+/// Bytes that a pass over elements of `element_size` bytes takes from the pool while it runs on
+/// one thread: at most four times those of the weights and a megabyte. So does each of several.
 size_t conv_workspace_bytes(const ConvShape& s, ConvPass pass, size_t element_size);
 
 }  // namespace ebb::kernels

@@ -15,6 +15,7 @@ HWY_BEFORE_NAMESPACE();
 namespace ebb::kernels::HWY_NAMESPACE {
 namespace {
 
+using detail::ConvFftPart;
 using detail::ConvFftPlan;
 using detail::ConvPlan;
 using detail::Workspace;
@@ -22,10 +23,12 @@ using Lanes = ConvFftPlan::Lanes;
 
 #if HWY_TARGET == HWY_SCALAR
 ConvFftPlan plan_of(const ConvPlan&, ConvPass, size_t) { return {}; }
-void forward(const ConvPlan&, const ConvFftPlan&, const float*, const float*, const float*,
-             float*) {}
-void grad_input(const ConvPlan&, const ConvFftPlan&, const float*, const float*, float*) {}
-void grad_weight(const ConvPlan&, const ConvFftPlan&, const float*, const float*, bool, float*) {}
+void forward(const ConvPlan&, const ConvFftPlan&, ConvFftPart, const float*, const float*,
+             const float*, float*) {}
+void grad_input(const ConvPlan&, const ConvFftPlan&, ConvFftPart, const float*, const float*,
+                float*) {}
+void grad_weight(const ConvPlan&, const ConvFftPlan&, ConvFftPart, const float*, const float*, bool,
+                 float*) {}
 #else
 
 constexpr int64_t kN = kFftN;
@@ -307,22 +310,37 @@ class Pass {
 
   // kv(k, v), ku(k, u) and uv(u, v), each with the channel's number behind if lanes are channels.
   template <class KV, class KU, class UV>
-  void run(const KV& kv, const KU& ku, const UV& uv, bool add) {
+  void run(ConvFftPart part, const KV& kv, const KU& ku, const UV& uv, bool add) {
     kv_held_ = ku_held_ = Held();
-    for (int64_t u = 0; u < plan_.u; u += plan_.u_part) {
-      const int64_t us = std::min(plan_.u_part, plan_.u - u);
-      for (int64_t v = 0; v < plan_.v; v += plan_.v_part) {
-        const int64_t vs = std::min(plan_.v_part, plan_.v - v);
+    // Of what lanes run over, threads take whole vectors; best of what they do not.
+    const bool split_v = plan_.lanes == Lanes::kV ? plan_.u < part.count : plan_.v >= part.count;
+    const auto range = [&](int64_t n, bool split, bool lanes) {
+      const int64_t unit = lanes ? kN : 1;
+      const int64_t units = (n + unit - 1) / unit;
+      const int64_t first = split ? units * part.index / part.count * unit : 0;
+      const int64_t last = split ? units * (part.index + 1) / part.count * unit : n;
+      return Range{first, std::min(last, n)};
+    };
+    const Range us = range(plan_.u, !split_v, plan_.lanes == Lanes::kU);
+    const Range vs = range(plan_.v, split_v, plan_.lanes == Lanes::kV);
+    for (int64_t u = us.first; u < us.last; u += plan_.u_part) {
+      const int64_t u_count = std::min(plan_.u_part, us.last - u);
+      for (int64_t v = vs.first; v < vs.last; v += plan_.v_part) {
+        const int64_t v_count = std::min(plan_.v_part, vs.last - v);
         for (int64_t k = 0; k < plan_.k; k += plan_.k_part) {
-          const int64_t ks = std::min(plan_.k_part, plan_.k - k);
-          step(k, ks, u, us, v, vs, kv, ku);
+          const int64_t k_count = std::min(plan_.k_part, plan_.k - k);
+          step(k, k_count, u, u_count, v, v_count, kv, ku);
         }
-        store(u, us, v, vs, uv, add);
+        store(u, u_count, v, v_count, uv, add);
       }
     }
   }
 
  private:
+  struct Range {
+    int64_t first, last;
+  };
+
   // Ranges of tiles and channels that spectra are there of.
   struct Held {
     int64_t k = -1, other = -1;
@@ -487,19 +505,24 @@ Conjugate conjugate(const ConvFftPlan& plan) {
   return plan.lanes == Lanes::kV ? Conjugate::kSingle : Conjugate::kLanes;
 }
 
-// f(first channel of x, of y, weight) for every group, or for every kN of those of one channel.
+// f(first channel of x, of y, weight, channels, part) for every group, or for every kN of those of
+// one channel: for those of a part, or, where there are fewer than parts, for a part of each.
 template <class F>
-void for_each_batch(const ConvPlan& p, const ConvFftPlan& plan, const F& f) {
+void for_each_batch(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, const F& f) {
   const int64_t step = plan.lanes == Lanes::kChannels ? kN : 1;
-  for (int64_t g = 0; g < p.groups; g += step) {
+  const int64_t batches = (p.groups + step - 1) / step;
+  const bool whole = batches >= part.count;
+  const int64_t first = whole ? batches * part.index / part.count : 0;
+  const int64_t last = whole ? batches * (part.index + 1) / part.count : batches;
+  for (int64_t g = first * step; g < std::min(last * step, p.groups); g += step) {
     f(g * p.group_in, g * p.group_out, g * p.group_out * p.group_in * p.taps,
-      std::min(step, p.groups - g));
+      std::min(step, p.groups - g), whole ? ConvFftPart{0, 1} : part);
   }
 }
 
 // The forward pass, and the input gradient, for which the image is dy.
-void correlate(const ConvPlan& p, const ConvFftPlan& plan, bool back, const float* x,
-               const float* w, const float* bias, float* y) {
+void correlate(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, bool back,
+               const float* x, const float* w, const float* bias, float* y) {
   const int64_t from = back ? p.group_out : p.group_in;
   const int64_t to = back ? p.group_in : p.group_out;
   const int64_t* const in = back ? p.out : p.in;
@@ -510,58 +533,62 @@ void correlate(const ConvPlan& p, const ConvFftPlan& plan, bool back, const floa
   // first.
   const Tile at{back ? p.kernel[1] - 1 : 0, back ? p.kernel[2] - 1 : 0};
   Pass pass(plan, back ? Conjugate::kNone : conjugate(plan), at);
-  for_each_batch(p, plan, [&](int64_t xc, int64_t yc, int64_t weight, int64_t channels) {
-    if (back) std::swap(xc, yc);
-    const Image image{x + xc * in[1] * in[2], in[1], in[2], pad[0], pad[1], plan.rows,
-                      2 * plan.half};
-    const auto kv = [&](int64_t k, int64_t v, int64_t c) {
-      return c < channels ? tile_of(plan, image, k + c, v) : Plane{};
-    };
-    const auto ku = [&](int64_t k, int64_t u, int64_t c) {
-      if (c >= channels) return Plane{};
-      const int64_t at_weight = (back ? k * to + u : u * from + k) + c;
-      return Plane{
-          w + weight + at_weight * p.taps, 0, p.kernel[2], {0, p.kernel[1]}, {0, p.kernel[2]}};
-    };
-    const auto uv = [&](int64_t u, int64_t v, int64_t c) {
-      if (c >= channels) return Target{};
-      return target_of(plan, y, out[1], out[2], yc + u + c, v,
-                       bias == nullptr ? 0.0f : bias[yc + u + c]);
-    };
-    pass.run(kv, ku, uv, false);
-  });
+  for_each_batch(
+      p, plan, part,
+      [&](int64_t xc, int64_t yc, int64_t weight, int64_t channels, ConvFftPart share) {
+        if (back) std::swap(xc, yc);
+        const Image image{x + xc * in[1] * in[2], in[1], in[2], pad[0], pad[1], plan.rows,
+                          2 * plan.half};
+        const auto kv = [&](int64_t k, int64_t v, int64_t c) {
+          return c < channels ? tile_of(plan, image, k + c, v) : Plane{};
+        };
+        const auto ku = [&](int64_t k, int64_t u, int64_t c) {
+          if (c >= channels) return Plane{};
+          const int64_t at_weight = (back ? k * to + u : u * from + k) + c;
+          return Plane{
+              w + weight + at_weight * p.taps, 0, p.kernel[2], {0, p.kernel[1]}, {0, p.kernel[2]}};
+        };
+        const auto uv = [&](int64_t u, int64_t v, int64_t c) {
+          if (c >= channels) return Target{};
+          return target_of(plan, y, out[1], out[2], yc + u + c, v,
+                           bias == nullptr ? 0.0f : bias[yc + u + c]);
+        };
+        pass.run(share, kv, ku, uv, false);
+      });
 }
 
-void forward(const ConvPlan& p, const ConvFftPlan& plan, const float* x, const float* w,
-             const float* bias, float* y) {
-  correlate(p, plan, false, x, w, bias, y);
+void forward(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, const float* x,
+             const float* w, const float* bias, float* y) {
+  correlate(p, plan, part, false, x, w, bias, y);
 }
 
-void grad_input(const ConvPlan& p, const ConvFftPlan& plan, const float* dy, const float* w,
-                float* dx) {
-  correlate(p, plan, true, dy, w, nullptr, dx);
+void grad_input(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, const float* dy,
+                const float* w, float* dx) {
+  correlate(p, plan, part, true, dy, w, nullptr, dx);
 }
 
-void grad_weight(const ConvPlan& p, const ConvFftPlan& plan, const float* x, const float* dy,
-                 bool add, float* dw) {
+void grad_weight(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, const float* x,
+                 const float* dy, bool add, float* dw) {
   Pass pass(plan, conjugate(plan), {0, 0});
-  for_each_batch(p, plan, [&](int64_t xc, int64_t yc, int64_t weight, int64_t channels) {
-    const Image from{x + xc * p.in_area, p.in[1],   p.in[2],      p.pad[1],
-                     p.pad[2],           plan.rows, 2 * plan.half};
-    const Image to{dy + yc * p.out_area, p.out[1], p.out[2], 0, 0, plan.out_rows, plan.out_cols};
-    const auto kv = [&](int64_t k, int64_t v, int64_t c) {
-      return c < channels ? tile_of(plan, from, v + c, k) : Plane{};
-    };
-    const auto ku = [&](int64_t k, int64_t u, int64_t c) {
-      return c < channels ? tile_of(plan, to, u + c, k) : Plane{};
-    };
-    const auto uv = [&](int64_t u, int64_t v, int64_t c) {
-      if (c >= channels) return Target{};
-      float* const to_weight = dw + weight + (u * p.group_in + v + c) * p.taps;
-      return Target{to_weight, p.kernel[2], p.kernel[1], p.kernel[2], 0.0f};
-    };
-    pass.run(kv, ku, uv, add);
-  });
+  for_each_batch(p, plan, part,
+                 [&](int64_t xc, int64_t yc, int64_t weight, int64_t channels, ConvFftPart share) {
+                   const Image from{x + xc * p.in_area, p.in[1],   p.in[2],      p.pad[1],
+                                    p.pad[2],           plan.rows, 2 * plan.half};
+                   const Image to{dy + yc * p.out_area, p.out[1],     p.out[2], 0, 0,
+                                  plan.out_rows,        plan.out_cols};
+                   const auto kv = [&](int64_t k, int64_t v, int64_t c) {
+                     return c < channels ? tile_of(plan, from, v + c, k) : Plane{};
+                   };
+                   const auto ku = [&](int64_t k, int64_t u, int64_t c) {
+                     return c < channels ? tile_of(plan, to, u + c, k) : Plane{};
+                   };
+                   const auto uv = [&](int64_t u, int64_t v, int64_t c) {
+                     if (c >= channels) return Target{};
+                     float* const to_weight = dw + weight + (u * p.group_in + v + c) * p.taps;
+                     return Target{to_weight, p.kernel[2], p.kernel[1], p.kernel[2], 0.0f};
+                   };
+                   pass.run(share, kv, ku, uv, add);
+                 });
 }
 
 ConvFftPlan plan_of(const ConvPlan& p, ConvPass pass, size_t bound) {

@@ -55,16 +55,21 @@ ConvFftSizes conv_fft_sizes(const ConvFftPlan& plan, int64_t n);
 /// sets of a cache.
 inline int64_t conv_fft_step(int64_t vectors) { return 2 * (vectors | 1); }
 
+/// Part `index` of `count` of a pass: of the groups, or, where those are few, of tiles or channels.
+struct ConvFftPart {
+  int64_t index, count;
+};
+
 /// All groups of one image each.
 struct ConvFftTable {
   /// plan_conv_fft() with this target's lanes.
   ConvFftPlan (*plan)(const ConvPlan& p, ConvPass pass, size_t bound);
-  void (*forward)(const ConvPlan& p, const ConvFftPlan& plan, const float* x, const float* w,
-                  const float* bias, float* y);
-  void (*grad_input)(const ConvPlan& p, const ConvFftPlan& plan, const float* dy, const float* w,
-                     float* dx);
-  void (*grad_weight)(const ConvPlan& p, const ConvFftPlan& plan, const float* x, const float* dy,
-                      bool add, float* dw);
+  void (*forward)(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, const float* x,
+                  const float* w, const float* bias, float* y);
+  void (*grad_input)(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, const float* dy,
+                     const float* w, float* dx);
+  void (*grad_weight)(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, const float* x,
+                      const float* dy, bool add, float* dw);
 };
 extern constinit const Dispatch<ConvFftTable> conv_fft;
 

@@ -65,19 +65,19 @@ int check_fft(const ConvShape& s, size_t bound) {
     };
     run(ConvPass::kForward, [&](const ConvFftPlan& plan) {
       Guarded<float> y(testing::y_size(s), 0, nans);
-      conv_fft->forward(p, plan, x.data(), w.data(), bias.data(), y.data());
+      conv_fft->forward(p, plan, {0, 1}, x.data(), w.data(), bias.data(), y.data());
       EXPECT_LE(testing::error(y, expected.y), kTolerance) << "forward";
       EXPECT_TRUE(y.intact());
     });
     run(ConvPass::kGradInput, [&](const ConvFftPlan& plan) {
       Guarded<float> dx(testing::x_size(s), 0, nans);
-      conv_fft->grad_input(p, plan, dy.data(), w.data(), dx.data());
+      conv_fft->grad_input(p, plan, {0, 1}, dy.data(), w.data(), dx.data());
       EXPECT_LE(testing::error(dx, expected.dx), kTolerance) << "input gradient";
       EXPECT_TRUE(dx.intact());
     });
     run(ConvPass::kGradWeight, [&](const ConvFftPlan& plan) {
       Guarded<float> dw(testing::w_size(s), 0, before);
-      conv_fft->grad_weight(p, plan, x.data(), dy.data(), true, dw.data());
+      conv_fft->grad_weight(p, plan, {0, 1}, x.data(), dy.data(), true, dw.data());
       EXPECT_LE(testing::error(dw, expected.dw), kTolerance) << "weight gradient";
       EXPECT_TRUE(dw.intact());
     });

@@ -171,4 +171,27 @@ inline Tensor call_conv(Span<const Tensor> in, const ConvTransposeOptions<3>& o)
   return conv_transpose3d(in[0], in[1], bias_of(in), o);
 }
 
+/// What a sample is made of; Options are those of a convolution or of a transposed one.
+template <class Options>
+struct ConvCase {
+  Shape x;
+  Shape weight;
+  Options options = {};
+  bool bias = false;
+};
+
+/// A sample with `channels` of the result, against by_definition(the numbers, inputs).
+template <class Options, class F>
+Sample conv_sample(const ConvCase<Options>& c, const std::string& more, int64_t channels,
+                   const F& by_definition) {
+  const RefConv r = ref_conv(c.options);
+  Sample s{.name = absl::StrCat(c.x.str(), " ", c.weight.str(), " ", r.str(), more,
+                                c.bias ? " with bias" : ""),
+           .inputs = {normal(c.x), normal(c.weight)},
+           .call = [o = c.options](Span<const Tensor> in) { return call_conv(in, o); },
+           .reference = [=](Span<const RefArray> in) { return by_definition(r, in); }};
+  if (c.bias) s.inputs.push_back(normal({channels}));
+  return s;
+}
+
 }  // namespace ebb::testing

@@ -12,6 +12,7 @@
 #include "ebb/autograd/leaf.h"
 #include "ebb/autograd/registry.h"
 #include "ebb/core/memory.h"
+#include "ebb/core/parallel.h"
 #include "ebb/ops/creation.h"
 #include "ebb/ops/join.h"
 
@@ -26,23 +27,13 @@ using testing::RegisterSamples;
 using testing::Sample;
 
 template <int D>
-struct Case {
-  Shape x;
-  Shape weight;
-  ConvOptions<D> options = {};
-  bool bias = false;
-};
+using Case = testing::ConvCase<ConvOptions<D>>;
 
 template <int D>
 Sample conv_sample(const Case<D>& c) {
-  const auto r = testing::ref_conv(c.options);
-  Sample s{.name = absl::StrCat(c.x.str(), " ", c.weight.str(), " ", r.str(),
-                                c.bias ? " with bias" : ""),
-           .inputs = {normal(c.x), normal(c.weight)},
-           .call = [o = c.options](Span<const Tensor> in) { return testing::call_conv(in, o); },
-           .reference = [r](Span<const RefArray> in) { return conv_by_definition(r, in); }};
-  if (c.bias) s.inputs.push_back(normal({c.weight[0]}));
-  return s;
+  return testing::conv_sample(c, "", c.weight[0], [](const auto& r, Span<const RefArray> in) {
+    return conv_by_definition(r, in);
+  });
 }
 
 // The errors that all three have in common, on a kernel of 3.
@@ -130,10 +121,10 @@ template <int D>
 OpSamples conv_samples(const std::vector<Case<D>>& cases,
                        std::function<std::vector<Case<D>>(int64_t)> sized) {
   OpSamples s{.op = absl::StrCat("conv", D, "d")};
-  for (const Case<D>& c : cases) s.samples.push_back(conv_sample(c));
+  for (const Case<D>& c : cases) s.samples.push_back(conv_sample<D>(c));
   s.sized = [sized](int64_t n) {
     std::vector<Sample> all;
-    for (const Case<D>& c : sized(n)) all.push_back(conv_sample(c));
+    for (const Case<D>& c : sized(n)) all.push_back(conv_sample<D>(c));
     return all;
   };
   s.sizes = {0, 1, 2, 3, 5, 8, 13, 14, 15, 16, 17, 30, 33, 62, 65, 129};
@@ -326,8 +317,9 @@ TEST(Conv, ResultsTooLargeToAddressAreAnErrorThatNamesThem) {
   }
 }
 
-// Beyond the arrays that the caller sees, a pass takes at most four times the weights and 1 MB.
-TEST(Conv, NeedsLittleMemoryBesidesItsResults) {
+// Beyond the arrays that the caller sees, a pass takes at most four times the weights and 1 MB for
+// each thread.
+void check_memory(int threads) {
   struct Layer {
     Shape x;
     Shape w;
@@ -344,7 +336,7 @@ TEST(Conv, NeedsLittleMemoryBesidesItsResults) {
     const Tensor x = variable(normal(l.x).to(kFloat32));
     const Tensor w = variable(normal(l.w).to(kFloat32));
     const int64_t weights = w.numel() * 4;
-    const int64_t bound = 4 * weights + (1 << 20);
+    const int64_t bound = (4 * weights + (1 << 20)) * threads;
     // What the pool gives for so many bytes: its sizes grow by a quarter.
     const auto rounded = [](int64_t bytes) { return bytes + bytes / 4 + 256; };
     Tensor y = conv2d(x, w, {}, l.options);
@@ -365,6 +357,15 @@ TEST(Conv, NeedsLittleMemoryBesidesItsResults) {
           << l.x.str();
     }
   }
+}
+
+TEST(Conv, NeedsLittleMemoryBesidesItsResults) {
+  const int before = num_threads();
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    check_memory(threads);
+  }
+  set_num_threads(before);
 }
 
 }  // namespace

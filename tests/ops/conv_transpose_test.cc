@@ -18,34 +18,26 @@ using testing::RegisterSamples;
 using testing::Sample;
 
 template <int D>
-struct Case {
-  Shape x;
-  Shape weight;
-  ConvTransposeOptions<D> options = {};
-  bool bias = false;
-};
+using Case = testing::ConvCase<ConvTransposeOptions<D>>;
 
 template <int D>
 Sample transpose_sample(const Case<D>& c) {
   const auto r = testing::ref_conv(c.options);
-  Sample s{
-      .name = absl::StrCat(c.x.str(), " ", c.weight.str(), " ", r.str(), " o",
-                           Shape(r.output_padding, size_t{D}).str(), c.bias ? " with bias" : ""),
-      .inputs = {normal(c.x), normal(c.weight)},
-      .call = [o = c.options](Span<const Tensor> in) { return testing::call_conv(in, o); },
-      .reference = [r](Span<const RefArray> in) { return conv_transpose_by_definition(r, in); }};
-  if (c.bias) s.inputs.push_back(normal({c.weight[1] * c.options.groups}));
-  return s;
+  return testing::conv_sample(c, " o" + Shape(r.output_padding, size_t{D}).str(),
+                              c.weight[1] * c.options.groups,
+                              [](const auto& numbers, Span<const RefArray> in) {
+                                return conv_transpose_by_definition(numbers, in);
+                              });
 }
 
 template <int D>
 OpSamples transpose_samples(const std::vector<Case<D>>& cases,
                             std::function<std::vector<Case<D>>(int64_t)> sized) {
   OpSamples s{.op = absl::StrCat("conv_transpose", D, "d")};
-  for (const Case<D>& c : cases) s.samples.push_back(transpose_sample(c));
+  for (const Case<D>& c : cases) s.samples.push_back(transpose_sample<D>(c));
   s.sized = [sized](int64_t n) {
     std::vector<Sample> all;
-    for (const Case<D>& c : sized(n)) all.push_back(transpose_sample(c));
+    for (const Case<D>& c : sized(n)) all.push_back(transpose_sample<D>(c));
     return all;
   };
   s.sizes = {0, 1, 2, 3, 5, 8, 13, 16, 17, 33, 65};
