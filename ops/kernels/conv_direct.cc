@@ -149,10 +149,41 @@ HWY_NOINLINE void pack(const Task<T>& t, size_t channel, size_t width, size_t fi
   }
 }
 
+// to[2 i] = from[i]
+#if HWY_TARGET == HWY_AVX3
+HWY_INLINE void store_every_other(const float* from, size_t n, float* to) {
+  const hn::ScalableTag<float> d;
+  constexpr size_t kN = kLanes<decltype(d)>;
+  const hn::RebindToSigned<decltype(d)> di;
+  const auto halves = hn::ShiftRight<1>(hn::Iota(di, 0));
+  const auto lower = hn::IndicesFromVec(d, halves);
+  const auto upper = hn::IndicesFromVec(d, hn::Add(halves, hn::Set(di, kN / 2)));
+  const auto even = hn::MaskFromVec(hn::BitCast(
+      d, hn::VecFromMask(di, hn::Eq(hn::And(hn::Iota(di, 0), hn::Set(di, 1)), hn::Zero(di)))));
+  const auto store = [&](hn::Vec<decltype(d)> v, size_t count, float* at) HWY_ATTR {
+    hn::BlendedStore(v, hn::And(even, hn::FirstN(d, std::min(kN, 2 * count))), d, at);
+  };
+  for (size_t i = 0; i < n; i += kN) {
+    const size_t left = n - i;
+    const auto v = left < kN ? load_n(d, from + i, left) : hn::LoadU(d, from + i);
+    store(hn::TableLookupLanes(v, lower), left, to + 2 * i);
+    if (left > kN / 2) store(hn::TableLookupLanes(v, upper), left - kN / 2, to + 2 * i + kN);
+  }
+}
+#endif
 template <class T>
-HWY_NOINLINE void correlate(const Task<T>& t) {
+HWY_INLINE void store_apart(const T* from, size_t n, size_t step, T* to) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (sizeof(T) == 4) {
+    if (step == 2) return store_every_other(from, n, to);
+  }
+#endif
+  for (size_t i = 0; i < n; ++i) to[i * step] = from[i];
+}
+
+template <class T>
+HWY_NOINLINE void correlate(const Task<T>& t, Workspace& workspace) {
   const Sizes<T> s(t);
-  Workspace workspace(s.bytes(t));
   T* const seen = workspace.take<T>(s.seen);
   T* const packed = workspace.take<T>(s.packed);
   T* const sums = workspace.take<T>(s.outputs() * s.width);
@@ -229,9 +260,7 @@ HWY_NOINLINE void correlate(const Task<T>& t) {
         store_transposed(d, from, width, n, exist, T{0}, turned, length);
         const auto step = static_cast<size_t>(t.c.axis[2].place_step);
         for (size_t c = 0; c < exist; ++c) {
-          const T* in = turned + c * n;
-          T* out = y + c * area + static_cast<size_t>(place);
-          for (size_t i = 0; i < n; ++i) out[i * step] = in[i];
+          store_apart(turned + c * n, n, step, y + c * area + static_cast<size_t>(place));
         }
       });
       k += width;
@@ -330,10 +359,9 @@ struct SpreadSizes {
   }
 };
 
-HWY_NOINLINE void correlate_few(const Task<float>& t) {
+HWY_NOINLINE void correlate_few(const Task<float>& t, Workspace& workspace) {
   const SpreadSizes s(t);
   constexpr size_t kN = SpreadSizes::kN;
-  Workspace workspace(s.bytes(t));
   auto* const seen = workspace.take<float>(s.seen);
   auto* const sums = workspace.take<float>(s.row * kMostChannels);
   const auto terms = static_cast<size_t>(t.terms());
@@ -382,7 +410,8 @@ HWY_NOINLINE void correlate_few(const Task<float>& t) {
               map<1>(hn::ScalableTag<float>(), static_cast<size_t>(box.size[2]), out,
                      [=](auto d, size_t q) HWY_ATTR { return hn::LoadU(d, from + q); });
             } else {
-              for (int64_t q = 0; q < box.size[2]; ++q) out[q * a[2].place_step] = from[q];
+              store_apart(from, static_cast<size_t>(box.size[2]),
+                          static_cast<size_t>(a[2].place_step), out);
             }
           }
         }
@@ -394,54 +423,121 @@ HWY_NOINLINE void correlate_few(const Task<float>& t) {
 
 // ---- choice ----
 
-// Whether vectors of outputs are fuller than vectors of channels.
-bool outputs_fill_better(const Task<float>& t) {
+// Whether vectors of outputs are fuller than vectors of channels; only for float.
+template <class T>
+bool by_outputs(const Task<T>& t) {
+  if constexpr (sizeof(T) != sizeof(float)) return false;
   const Axis* a = t.c.axis;
   if (a[1].stride != 1 || a[2].stride != 1 || t.c.outputs() == 0) return false;
   constexpr int64_t kN = kLanes<hn::ScalableTag<float>>;
   const int64_t flat = (a[1].outputs - 1) * a[2].extent(a[2].outputs) + a[2].outputs;
   const int64_t vectors = (flat + kN - 1) / kN * a[0].outputs;
-  const int64_t by_outputs = vectors * t.to();
-  const int64_t by_channels = (t.to() + kN - 1) / kN * t.c.outputs();
-  return by_outputs < by_channels;
+  return vectors * t.to() < (t.to() + kN - 1) / kN * t.c.outputs();
 }
 
 template <class T>
 size_t bytes_of(const Task<T>& t) {
   if constexpr (sizeof(T) == 4) {
-    if (outputs_fill_better(t)) return SpreadSizes(t).bytes(t);
+    if (by_outputs(t)) return SpreadSizes(t).bytes(t);
   }
   return Sizes<T>(t).bytes(t);
 }
 
 template <class T>
-void run(const Task<T>& t) {
+void run(const Task<T>& t, Workspace& workspace) {
   if constexpr (sizeof(T) == 4) {
-    if (outputs_fill_better(t)) return correlate_few(t);
+    if (by_outputs(t)) return correlate_few(t, workspace);
   }
-  correlate(t);
+  correlate(t, workspace);
 }
 
 template <class T>
 void forward(const ConvPlan& p, const T* x, const T* w, const T* bias, T* y) {
-  run(Task<T>{p, forward_of(p), false, x, w, bias, y});
+  const Task<T> t{p, forward_of(p), false, x, w, bias, y};
+  Workspace workspace(bytes_of(t));
+  run(t, workspace);
+}
+
+// An image of dy with as much of the padding around it as all parts of the input gradient see, of
+// which there is one for each remainder by the stride: they share the copy where it is small. Those
+// of few channels make copies of their own.
+template <class T>
+struct Surrounded {
+  Correlation all;  // one part that sees what all see
+  bool used;
+  int64_t elements = 0;
+
+  explicit Surrounded(const ConvPlan& p) {
+    int64_t parts = 0;
+    bool pays = false;
+    int64_t first[3] = {0, 0, 0};
+    int64_t end[3] = {p.out[0], p.out[1], p.out[2]};
+    for_each_backward(p, [&](const Correlation& c) {
+      ++parts;
+      const Task<T> t{p, c, true, nullptr, nullptr, nullptr, nullptr};
+      pays = pays || (!c.inside() && !by_outputs(t));
+      for (int d = 0; d < 3; ++d) {
+        const Axis& a = c.axis[d];
+        if (a.taps == 0) continue;
+        first[d] = std::min(first[d], a.lowest());
+        end[d] = std::max(end[d], a.lowest() + a.extent(a.outputs));
+      }
+    });
+    double size = static_cast<double>(p.group_out) * sizeof(T);
+    for (int d = 0; d < 3; ++d) {
+      all.axis[d] = {end[d] - first[d], p.out[d], 1, 0, 1, 1, first[d], 1, 0, 1};
+      size *= static_cast<double>(all.axis[d].outputs);
+    }
+    used = parts > 1 && pays && size <= kBoxBytes;
+    if (used) elements = p.group_out * all.outputs();
+  }
+  // What a part is within the copy.
+  Correlation within(Correlation c) const {
+    for (int d = 0; d < 3 && used; ++d) {
+      c.axis[d].first -= all.axis[d].first;
+      c.axis[d].size = all.axis[d].outputs;
+    }
+    return c;
+  }
+  size_t bytes() const { return Workspace::rounded(static_cast<size_t>(elements) * sizeof(T)); }
+};
+
+// More than there can be where offsets are too far.
+template <class T>
+size_t backward_bytes(const ConvPlan& p, const Surrounded<T>& surrounded) {
+  size_t most = 0;
+  for_each_backward(p, [&](const Correlation& c) {
+    const Task<T> t{p, surrounded.within(c), true, nullptr, nullptr, nullptr, nullptr};
+    most = std::max(
+        most, near_enough(t.c, t.from()) ? bytes_of(t) : std::numeric_limits<size_t>::max() / 2);
+  });
+  return most + surrounded.bytes();
 }
 
 template <class T>
 void grad_input(const ConvPlan& p, const T* dy, const T* w, T* dx) {
-  for_each_backward(p, [&](const Correlation& c) { run(Task<T>{p, c, true, dy, w, nullptr, dx}); });
+  const Surrounded<T> surrounded(p);
+  Workspace workspace(backward_bytes(p, surrounded));
+  if (surrounded.used) {
+    const Correlation& all = surrounded.all;
+    const Box whole{{0, 0, 0}, {all.axis[0].outputs, all.axis[1].outputs, all.axis[2].outputs}};
+    T* const copy = workspace.take<T>(static_cast<size_t>(surrounded.elements));
+    dy = look(all, Boxes(all, p.group_out, whole.count(), surrounded.elements, true, 0), whole, dy,
+              p.group_out, 0, copy)
+             .data;
+  }
+  std::byte* const mark = workspace.mark();
+  for_each_backward(p, [&](const Correlation& c) {
+    workspace.rewind(mark);
+    run(Task<T>{p, surrounded.within(c), true, dy, w, nullptr, dx}, workspace);
+  });
 }
 
 template <class T>
 size_t workspace(const ConvPlan& p, ConvPass pass) {
-  const auto of = [&](const Correlation& c, bool backward) {
-    const Task<T> t{p, c, backward, nullptr, nullptr, nullptr, nullptr};
-    return near_enough(c, t.from()) ? bytes_of(t) : std::numeric_limits<size_t>::max();
-  };
-  if (pass == ConvPass::kForward) return of(forward_of(p), false);
-  size_t most = 0;
-  for_each_backward(p, [&](const Correlation& c) { most = std::max(most, of(c, true)); });
-  return most;
+  if (pass == ConvPass::kGradInput) return backward_bytes(p, Surrounded<T>(p));
+  const Task<T> t{p, forward_of(p), false, nullptr, nullptr, nullptr, nullptr};
+  return near_enough(t.c, t.from()) ? bytes_of(t) : std::numeric_limits<size_t>::max();
 }
 
 constexpr detail::DirectTables kTables{{workspace<float>, forward<float>, grad_input<float>},

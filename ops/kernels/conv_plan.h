@@ -70,6 +70,10 @@ class Workspace {
     return p;
   }
 
+  /// What has been handed out since the mark is there to be handed out again.
+  std::byte* mark() const { return next_; }
+  void rewind(std::byte* mark) { next_ = mark; }
+
  private:
   ebb::detail::Block* block_;
   std::byte* next_;
