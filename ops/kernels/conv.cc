@@ -262,12 +262,24 @@ constexpr int64_t kUnit = 16;  // channels that no thread shares with another
 template <class T>
 bool splits_channels(const ConvPlan& p, ConvPass pass, Method method, int64_t parts) {
   // The weights of a range of input channels do not lie together.
-  if (pass == ConvPass::kGradInput) return false;
-  if (pass == ConvPass::kGradWeight && method == Method::kWinograd) return false;
-  if (p.group_out < parts * kUnit) return false;
-  ConvPlan q = p;
-  q.group_out = (p.group_out / kUnit + parts - 1) / parts * kUnit;
-  return choose<T>(q, pass).method == method;
+  if (pass == ConvPass::kGradInput || p.group_out % kUnit != 0) return false;
+  if (pass == ConvPass::kGradWeight && method != Method::kDirect) return false;
+  // Products with few columns have ways of their own, by the number of rows.
+  constexpr int64_t kColumns = 64;
+  if (method == Method::kProduct && p.out_area < kColumns) return false;
+  const auto share = [&](int64_t units) {
+    ConvPlan q = p;
+    q.group_out = units * kUnit;
+    return q;
+  };
+  const int64_t units = p.group_out / kUnit;
+  const ConvPlan smallest = share(units / parts);
+  const ConvPlan largest = share((units + parts - 1) / parts);
+  if (choose<T>(smallest, pass).method != method || choose<T>(largest, pass).method != method) {
+    return false;
+  }
+  if (method != Method::kWinograd) return true;
+  return detail::conv_winograd->depth(smallest) == detail::conv_winograd->depth(p);
 }
 
 // Calls run(share) for shares that make up the pass, on several threads where that pays. Weight

@@ -84,6 +84,8 @@ class Workspace {
 struct WinogradTable {
   /// Bytes that a call takes from the pool: of the forward pass, or of the input gradient.
   size_t (*workspace)(const ConvPlan& p, bool backward);
+  /// Input channels that the forward pass adds up at a time.
+  size_t (*depth)(const ConvPlan& p);
   // One image and one group each.
   void (*forward)(const ConvPlan& p, const float* x, const float* w, const float* bias, float* y);
   void (*grad_input)(const ConvPlan& p, const float* dy, const float* w, float* dx);

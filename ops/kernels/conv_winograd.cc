@@ -295,7 +295,13 @@ size_t workspace(const ConvPlan& p, bool backward) {
                                                  : Sizes<2>(space, in, out).bytes();
 }
 
-constexpr detail::WinogradTable kTable{workspace, forward, grad_input};
+size_t depth(const ConvPlan& p) {
+  const Space space = forward_space(p);
+  return large_tiles(space.out[1], space.out[2]) ? Sizes<4>(space, p.group_in, p.group_out).depth
+                                                 : Sizes<2>(space, p.group_in, p.group_out).depth;
+}
+
+constexpr detail::WinogradTable kTable{workspace, depth, forward, grad_input};
 
 }  // namespace
 

@@ -79,18 +79,25 @@ TEST(ConvThreads, Winograd) {
   check_targets(square(1, 64, 64, 1, 56, 56, 3, 1, 1));
   check_targets(square(1, 40, 90, 1, 60, 50, 3, 1, 1));
   check_targets(square(3, 32, 48, 1, 40, 40, 3, 1, 1));
+  // A share's transformed weights are all kept, those of the whole are not.
+  check_targets(square(1, 96, 64, 1, 56, 56, 3, 1, 1));
+  check_targets(square(1, 96, 80, 1, 56, 56, 3, 1, 1));
 }
 
 TEST(ConvThreads, Direct) {
   check_targets(square(1, 3, 64, 1, 112, 112, 7, 2, 3));
   check_targets(square(1, 40, 70, 1, 56, 56, 3, 2, 1));
-  check_targets({1, 1, 70, 64, 1, {4000}, {5}, {1}, {1}, {2}, {4000}});
+  check_targets({1, 1, 70, 96, 1, {4000}, {5}, {1}, {1}, {2}, {4000}});
   check_targets<double>(square(1, 33, 64, 1, 40, 40, 3, 1, 1));
   check_targets(
       {3, 1, 20, 48, 1, {12, 20, 20}, {3, 3, 3}, {1, 2, 1}, {1, 1, 1}, {1, 1, 1}, {12, 10, 20}});
 }
 
-TEST(ConvThreads, Product) { check_targets(square(1, 64, 200, 1, 56, 56, 1, 1, 0)); }
+TEST(ConvThreads, Product) {
+  check_targets(square(1, 64, 208, 1, 56, 56, 1, 1, 0));
+  check_targets(square(1, 96, 32, 1, 100, 100, 1, 1, 0));
+  check_targets(square(1, 64, 48, 1, 100, 100, 1, 1, 0));
+}
 
 TEST(ConvThreads, GroupsAndImages) {
   check_targets(square(1, 64, 64, 64, 224, 224, 3, 1, 1));
