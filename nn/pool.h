@@ -8,31 +8,39 @@
 // and what their options mean. They have no parameters.
 namespace ebb::nn {
 
+/// What the layers share that slide a window over their input: its size and their options.
+template <int D, class Options, class Base = Layer>
+class WindowLayer : public Base {
+ public:
+  explicit WindowLayer(PerAxis<D> kernel, const Options& options = {})
+      : kernel_(kernel), options_(options) {}
+  WindowLayer(Module& parent, std::string name, PerAxis<D> kernel, const Options& options = {})
+      : Base(parent, std::move(name)), kernel_(kernel), options_(options) {}
+
+ protected:
+  PerAxis<D> kernel_;
+  Options options_;
+};
+
 /// The largest element of each window.
 template <int D>
-class MaxPoolNd : public Layer {
+class MaxPoolNd : public WindowLayer<D, MaxPoolOptions<D>> {
  public:
-  explicit MaxPoolNd(PerAxis<D> kernel, const MaxPoolOptions<D>& options = {})
-      : kernel_(kernel), options_(options) {}
-  MaxPoolNd(Module& parent, std::string name, PerAxis<D> kernel,
-            const MaxPoolOptions<D>& options = {})
-      : Layer(parent, std::move(name)), kernel_(kernel), options_(options) {}
+  using WindowLayer<D, MaxPoolOptions<D>>::WindowLayer;
   Tensor forward(const Tensor& x) const override {
-    if constexpr (D == 1) return max_pool1d(x, kernel_, options_);
-    if constexpr (D == 2) return max_pool2d(x, kernel_, options_);
-    if constexpr (D == 3) return max_pool3d(x, kernel_, options_);
+    if constexpr (D == 1) return max_pool1d(x, this->kernel_, this->options_);
+    if constexpr (D == 2) return max_pool2d(x, this->kernel_, this->options_);
+    if constexpr (D == 3) return max_pool3d(x, this->kernel_, this->options_);
   }
   /// With the indices that MaxUnpool takes; PyTorch's return_indices.
   ValuesIndices with_indices(const Tensor& x, Where where = Where::current()) const {
-    if constexpr (D == 1) return max_pool1d_with_indices(x, kernel_, options_, where);
-    if constexpr (D == 2) return max_pool2d_with_indices(x, kernel_, options_, where);
-    if constexpr (D == 3) return max_pool3d_with_indices(x, kernel_, options_, where);
+    if constexpr (D == 1) return max_pool1d_with_indices(x, this->kernel_, this->options_, where);
+    if constexpr (D == 2) return max_pool2d_with_indices(x, this->kernel_, this->options_, where);
+    if constexpr (D == 3) return max_pool3d_with_indices(x, this->kernel_, this->options_, where);
   }
-  std::unique_ptr<Module> clone() const override { return clone_as(*this, kernel_, options_); }
-
- private:
-  PerAxis<D> kernel_;
-  MaxPoolOptions<D> options_;
+  std::unique_ptr<Module> clone() const override {
+    return clone_as(*this, this->kernel_, this->options_);
+  }
 };
 using MaxPool1d = MaxPoolNd<1>;
 using MaxPool2d = MaxPoolNd<2>;
@@ -40,27 +48,21 @@ using MaxPool3d = MaxPoolNd<3>;
 
 /// The elements put back where a MaxPool of the same windows found them.
 template <int D>
-class MaxUnpoolNd : public Module {
+class MaxUnpoolNd : public WindowLayer<D, MaxUnpoolOptions<D>, Module> {
  public:
-  explicit MaxUnpoolNd(PerAxis<D> kernel, const MaxUnpoolOptions<D>& options = {})
-      : kernel_(kernel), options_(options) {}
-  MaxUnpoolNd(Module& parent, std::string name, PerAxis<D> kernel,
-              const MaxUnpoolOptions<D>& options = {})
-      : Module(parent, std::move(name)), kernel_(kernel), options_(options) {}
+  using WindowLayer<D, MaxUnpoolOptions<D>, Module>::WindowLayer;
   /// An output size other than 0 takes the place of that of the options.
   Tensor operator()(const Tensor& x, const Tensor& indices, const PerAxis<D>& output_size = 0,
                     Where where = Where::current()) const {
-    MaxUnpoolOptions<D> o = options_;
+    MaxUnpoolOptions<D> o = this->options_;
     if (output_size != PerAxis<D>(0)) o.output_size = output_size;
-    if constexpr (D == 1) return max_unpool1d(x, indices, kernel_, o, where);
-    if constexpr (D == 2) return max_unpool2d(x, indices, kernel_, o, where);
-    if constexpr (D == 3) return max_unpool3d(x, indices, kernel_, o, where);
+    if constexpr (D == 1) return max_unpool1d(x, indices, this->kernel_, o, where);
+    if constexpr (D == 2) return max_unpool2d(x, indices, this->kernel_, o, where);
+    if constexpr (D == 3) return max_unpool3d(x, indices, this->kernel_, o, where);
   }
-  std::unique_ptr<Module> clone() const override { return clone_as(*this, kernel_, options_); }
-
- private:
-  PerAxis<D> kernel_;
-  MaxUnpoolOptions<D> options_;
+  std::unique_ptr<Module> clone() const override {
+    return clone_as(*this, this->kernel_, this->options_);
+  }
 };
 using MaxUnpool1d = MaxUnpoolNd<1>;
 using MaxUnpool2d = MaxUnpoolNd<2>;
@@ -68,23 +70,17 @@ using MaxUnpool3d = MaxUnpoolNd<3>;
 
 /// The mean of each window.
 template <int D>
-class AvgPoolNd : public Layer {
+class AvgPoolNd : public WindowLayer<D, AvgPoolOptions<D>> {
  public:
-  explicit AvgPoolNd(PerAxis<D> kernel, const AvgPoolOptions<D>& options = {})
-      : kernel_(kernel), options_(options) {}
-  AvgPoolNd(Module& parent, std::string name, PerAxis<D> kernel,
-            const AvgPoolOptions<D>& options = {})
-      : Layer(parent, std::move(name)), kernel_(kernel), options_(options) {}
+  using WindowLayer<D, AvgPoolOptions<D>>::WindowLayer;
   Tensor forward(const Tensor& x) const override {
-    if constexpr (D == 1) return avg_pool1d(x, kernel_, options_);
-    if constexpr (D == 2) return avg_pool2d(x, kernel_, options_);
-    if constexpr (D == 3) return avg_pool3d(x, kernel_, options_);
+    if constexpr (D == 1) return avg_pool1d(x, this->kernel_, this->options_);
+    if constexpr (D == 2) return avg_pool2d(x, this->kernel_, this->options_);
+    if constexpr (D == 3) return avg_pool3d(x, this->kernel_, this->options_);
   }
-  std::unique_ptr<Module> clone() const override { return clone_as(*this, kernel_, options_); }
-
- private:
-  PerAxis<D> kernel_;
-  AvgPoolOptions<D> options_;
+  std::unique_ptr<Module> clone() const override {
+    return clone_as(*this, this->kernel_, this->options_);
+  }
 };
 using AvgPool1d = AvgPoolNd<1>;
 using AvgPool2d = AvgPoolNd<2>;

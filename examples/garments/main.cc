@@ -46,12 +46,8 @@ struct Settings {
 
 // Images [1,28,28], brought to mean 0 and deviation 1.
 std::vector<LabelledImage> load(const Settings& s, ebb::data::Split split) {
-  std::vector<LabelledImage> images;
-  const int64_t most = s.quick ? 1500 : INT64_MAX;
-  for (const auto& [image, label] : ebb::data::idx(absl::GetFlag(FLAGS_data), split).take(most)) {
-    images.push_back({unsqueeze((image - kMean) / kDeviation, 0), label});
-  }
-  return images;
+  const auto images = ebb::data::idx(absl::GetFlag(FLAGS_data), split);
+  return standardized(s.quick ? images.take(1500) : images, kMean, kDeviation);
 }
 
 // The image mirrored or not and moved by up to `shift` pixels; what comes in is background.

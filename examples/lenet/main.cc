@@ -46,12 +46,8 @@ struct Settings {
 
 // Images [1,28,28], brought to mean 0 and deviation 1.
 std::vector<LabelledImage> load(const Settings& s, ebb::data::Split split) {
-  std::vector<LabelledImage> images;
-  const int64_t most = s.quick ? 2000 : INT64_MAX;
-  for (const auto& [image, label] : ebb::data::idx(absl::GetFlag(FLAGS_data), split).take(most)) {
-    images.push_back({unsqueeze((image - kMean) / kDeviation, 0), label});
-  }
-  return images;
+  const auto images = ebb::data::idx(absl::GetFlag(FLAGS_data), split);
+  return standardized(s.quick ? images.take(2000) : images, kMean, kDeviation);
 }
 
 int64_t predicted(const ebb::nn::models::LeNet5& net, const Tensor& image) {

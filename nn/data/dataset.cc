@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "ebb/nn/data/idx.h"
+#include "ebb/ops/elementwise.h"
+#include "ebb/ops/shape.h"
 
 namespace ebb::data {
 
@@ -61,6 +63,15 @@ Dataset<LabelledImage> idx(const std::string& where, Split split) {
     for (size_t k = 0; k < pixels; ++k) to[k] = static_cast<float>(from[k]) / 255.0F;
     return LabelledImage{Tensor(std::move(image)), labels->bytes[static_cast<size_t>(i)]};
   });
+}
+
+std::vector<LabelledImage> standardized(const Dataset<LabelledImage>& images, double mean,
+                                        double deviation) {
+  std::vector<LabelledImage> result;
+  for (const auto& [image, label] : images) {
+    result.push_back({unsqueeze((image - mean) / deviation, 0), label});
+  }
+  return result;
 }
 
 }  // namespace ebb::data

@@ -113,4 +113,9 @@ struct LabelledImage {
 /// is missing, damaged, or does not fit its partner.
 Dataset<LabelledImage> idx(const std::string& where, Split split);
 
+/// The pictures of a set as networks take them, all in memory: [1,height,width], brought to mean 0
+/// and deviation 1 by those of the pixels of the set it is of.
+std::vector<LabelledImage> standardized(const Dataset<LabelledImage>& images, double mean,
+                                        double deviation);
+
 }  // namespace ebb::data

@@ -144,6 +144,7 @@ ResNet::ResNet(Module& parent, std::string name, ResNetOptions options)
 
 void ResNet::start() {
   check(options_);
+  if (options_.num_classes != 0) fc.emplace(last_channels(options_), options_.num_classes);
   bn1_ = make_norm2d(options_.norm, options_.width);
   adopt("bn1", *bn1_);
   int64_t in = options_.width;
@@ -171,10 +172,7 @@ void ResNet::start() {
     stages_.push_back(std::move(stage));
     adopt(absl::StrCat("layer", s + 1), *stages_.back());
   }
-  if (options_.num_classes != 0) {
-    fc.emplace(last_channels(options_), options_.num_classes);
-    adopt("fc", *fc);
-  }
+  if (fc) adopt("fc", *fc);
   for (const auto& [name, p] : named_parameters()) {
     if (p.shape().rank() == 4) init::kaiming_normal_(p, 0, init::Fan::kOut);
   }

@@ -61,6 +61,22 @@ TEST(IdxDataset, ReadsTheEmbeddedImages) {
   EXPECT_EQ(classes, std::vector<int>(10, 50));
 }
 
+TEST(IdxDataset, StandardizedForNetworks) {
+  const auto test = data::idx(EBB_EXAMPLE_DATA_DIR, data::Split::kTest).take(20);
+  const std::vector<data::LabelledImage> images = data::standardized(test, 0.25, 0.5);
+  ASSERT_EQ(images.size(), 20u);
+  for (int64_t i = 0; i < 20; ++i) {
+    const auto& [image, label] = images[static_cast<size_t>(i)];
+    EXPECT_EQ(image.shape(), Shape({1, 28, 28}));
+    EXPECT_EQ(label, test[i].label);
+    const std::vector<float> before = test[i].image.to_vector<float>();
+    const std::vector<float> after = image.to_vector<float>();
+    for (size_t k = 0; k < before.size(); ++k) {
+      ASSERT_FLOAT_EQ(after[k], (before[k] - 0.25f) / 0.5f);
+    }
+  }
+}
+
 TEST(IdxDataset, FindsNamedSetsAndReportsWhatIsMissing) {
   ASSERT_EQ(setenv("EBB_DATA", EBB_EXAMPLE_DATA_DIR "/..", 1), 0);
   EXPECT_EQ(data::idx("data", data::Split::kTest).size(), 500);
