@@ -371,10 +371,14 @@ constexpr int64_t kBoxOutputs = 1024;
 constexpr int64_t kBoxBytes = 256 << 10;  // of the source that a box sees
 constexpr size_t kChunkTerms = 1024;      // of a sum at a time: their weights stay in the L2 cache
 
-// Whether offsets can be told in 32 bits.
+// Whether offsets can be told in 32 bits. Rows may be filled up to whole vectors.
 inline bool near_enough(const Correlation& c, int64_t channels) {
+  constexpr double kFilling = 64;
   auto n = static_cast<double>(channels);
-  for (const Axis& a : c.axis) n *= static_cast<double>(std::max(a.size, a.extent(a.outputs)) + 64);
+  for (int d = 0; d < 3; ++d) {
+    const Axis& a = c.axis[d];
+    n *= static_cast<double>(std::max(a.size, a.extent(a.outputs))) + (d == 2 ? kFilling : 0);
+  }
   return n < std::numeric_limits<int32_t>::max();
 }
 

@@ -168,5 +168,16 @@ TEST(Conv, Direct) {
   check<float>({1, 1, 2, 3, 1, {5}, {2}, {1}, {3000000}, {3000000}, {5}});
 }
 
+// The plain loops, which need no memory, are for what cannot be told in offsets.
+TEST(Conv, LongSignalsAreNotLeftToPlainLoops) {
+  for (const ConvShape& s : {ConvShape{1, 1, 64, 64, 1, {16384}, {3}, {1}, {1}, {1}, {16384}},
+                             ConvShape{1, 1, 512, 512, 1, {3200}, {3}, {2}, {1}, {1}, {1600}}}) {
+    for (const ConvPass pass : {ConvPass::kForward, ConvPass::kGradInput, ConvPass::kGradWeight}) {
+      EXPECT_GT(conv_workspace_bytes(s, pass, sizeof(float)), 0u) << testing::describe(s);
+      EXPECT_GT(conv_workspace_bytes(s, pass, sizeof(double)), 0u) << testing::describe(s);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ebb::kernels
