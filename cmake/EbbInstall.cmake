@@ -14,7 +14,8 @@ foreach(folder core autograd ops nn)
             PATTERN "matrix_stack.h" EXCLUDE PATTERN "shape_view.h" EXCLUDE
             PATTERN "missed.h" EXCLUDE PATTERN "rule.h" EXCLUDE PATTERN "slot.h" EXCLUDE
             PATTERN "pass.h" EXCLUDE PATTERN "short_way.h" EXCLUDE
-            PATTERN "gather.h" EXCLUDE PATTERN "segment.h" EXCLUDE)
+            PATTERN "gather.h" EXCLUDE PATTERN "segment.h" EXCLUDE
+            PATTERN "call.h" EXCLUDE PATTERN "shape_memo.h" EXCLUDE)
   endif()
 endforeach()
 install(FILES "${PROJECT_SOURCE_DIR}/ebb.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/ebb" OPTIONAL)

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "ebb/ops/activation.h"
 #include "ebb/ops/elementwise.h"
-#include "ebb/ops/loss_pointwise.h"
+#include "ebb/ops/loss_pointwise_util.h"
 #include "ebb/ops/unary.h"
 
 // The focal loss of detectors.

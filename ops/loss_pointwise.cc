@@ -8,7 +8,7 @@
 #include "ebb/ops/convert.h"
 #include "ebb/ops/elementwise.h"
 #include "ebb/ops/index.h"
-#include "ebb/ops/loss_pointwise.h"
+#include "ebb/ops/loss_pointwise_util.h"
 #include "ebb/ops/unary.h"
 
 // Losses that go element by element.
