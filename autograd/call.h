@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,8 +24,8 @@ void catch_up(const OpDef& def, const void* attrs, Inputs in);
 inline constexpr size_t kAny = 0;
 
 /// A call of an op: its inputs looked at once, and what the rest needs of them kept. N is how many
-/// they are, or kAny; kDef is the op where it is known to the compiler, or null.
-template <size_t N, const OpDef* kDef = nullptr>
+/// they are, or kAny; Op is the op where the compiler knows it, or void.
+template <size_t N, class Op = void>
 class Call {
  public:
   [[gnu::always_inline]] Call(const OpDef& def, const void* attrs, Inputs in, Where where)
@@ -139,10 +140,10 @@ class Call {
 
   size_t size() const { return N == kAny ? count_ : N; }
   const OpDef& def() const {
-    if constexpr (kDef != nullptr) {
-      return *kDef;
-    } else {
+    if constexpr (std::is_void_v<Op>) {
       return *def_;
+    } else {
+      return kOpDef<Op>;
     }
   }
 
@@ -257,9 +258,9 @@ class Call {
 };
 
 /// apply_one() for a known number of inputs, or kAny.
-template <size_t N, const OpDef* kDef = nullptr>
+template <size_t N, class Op = void>
 Tensor apply_to(const OpDef& def, const void* attrs, Inputs in, Where where) {
-  Call<N, kDef> call(def, attrs, in, where);
+  Call<N, Op> call(def, attrs, in, where);
   Array out;
   call.make_output(&out);
   call.compute({&out, 1});
@@ -272,9 +273,8 @@ Tensor apply_to(const OpDef& def, const void* attrs, Inputs in, Where where) {
 /// are called on single vectors, where that is as long as what they compute.
 template <class Op, class... T>
 Tensor apply_compiled(const typename Op::Attrs& attrs, Where where, const T&... inputs) {
-  constexpr const OpDef& kDef = kOpDef<Op>;
   const Tensor* const in[] = {&inputs...};
-  return apply_to<sizeof...(T), &kDef>(kDef, &attrs, in, where);
+  return apply_to<sizeof...(T), Op>(kOpDef<Op>, &attrs, in, where);
 }
 
 }  // namespace ebb::detail
