@@ -135,6 +135,22 @@ struct OfTaps<4> {
     t[5] = g[2];
   }
 };
+// OfTaps<4> with its rows divided by kTapScales, which takes fewer steps.
+struct OfTapsUnscaled {
+  template <class D, class V = hn::Vec<D>>
+  static HWY_INLINE void apply(D d, const V* g, V* t) {
+    const V two = hn::Set(d, 2.0f);
+    const V even1 = hn::Add(g[0], g[2]);
+    const V even2 = hn::MulAdd(hn::Set(d, 4.0f), g[2], g[0]);
+    t[0] = g[0];
+    t[1] = hn::Add(even1, g[1]);
+    t[2] = hn::Sub(even1, g[1]);
+    t[3] = hn::MulAdd(two, g[1], even2);
+    t[4] = hn::NegMulAdd(two, g[1], even2);
+    t[5] = g[2];
+  }
+};
+inline constexpr double kTapScales[6] = {1.0 / 4, -1.0 / 6, -1.0 / 6, 1.0 / 24, 1.0 / 24, 1};
 template <>
 struct ToOutput<4> {
   static constexpr size_t kFrom = 6;

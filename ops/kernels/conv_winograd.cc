@@ -9,6 +9,7 @@
 // foreach_target comes first: it includes this file once for each target.
 #include "ebb/ops/kernels/conv_tiles-inl.h"
 #include "ebb/ops/kernels/simd-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -258,10 +259,217 @@ void correlate(const Sizes<kTile>& s, const Space& space, const float* x, const 
   });
 }
 
+// ---- few tiles ----
+
+// With few tiles the weights are transformed for little use. So that takes part in the products:
+// a vector of output channels at a time, columns of its taps are transformed for as many input
+// channels as stay in the L1 cache, and rows of them in registers, where they meet all tiles at
+// once.
+constexpr size_t kFewTiles = 4;
+constexpr size_t kFewDepth = 16;  // input channels at a time
+constexpr bool kHasFew = HWY_TARGET == HWY_AVX3;
+
+struct FewSizes {
+  static constexpr size_t kPositions = 36;
+  Tiles tiles;
+  size_t in, in_step, turned, columns, taps;
+
+  FewSizes(const Space& space, int64_t in_channels)
+      : tiles{0, 0, static_cast<size_t>(space.out[1] + 3) / 4,
+              static_cast<size_t>(space.out[2] + 3) / 4},
+        in(static_cast<size_t>(in_channels)),
+        in_step(apart(whole_vectors(in))),
+        turned((tiles.rows * 4 + 2) * (tiles.cols * 4 + 2) * kN),
+        columns((tiles.cols * 4 + 2) * 6 * kN),
+        taps(9 * kFewDepth * kN) {}
+  size_t rows() const { return kPositions * tiles.count(); }
+  size_t bytes() const {
+    return Workspace::rounded(rows() * in_step * sizeof(float)) +
+           Workspace::rounded(rows() * in * sizeof(float)) +
+           Workspace::rounded(rows() * kN * sizeof(float)) +
+           Workspace::rounded(turned * sizeof(float)) +
+           Workspace::rounded(columns * sizeof(float)) + Workspace::rounded(taps * sizeof(float)) +
+           Workspace::rounded(2 * taps * sizeof(float));
+  }
+};
+
+bool is_few(const Space& space) {
+  if (!kHasFew || space.taps != 1 || space.in[0] != 1 || space.out[0] != 1 || space.pad[0] != 0) {
+    return false;
+  }
+  constexpr auto kMost = static_cast<int64_t>(kFewTiles);
+  if (space.out[1] > 4 * kMost || space.out[2] > 4 * kMost) return false;
+  return (space.out[1] + 3) / 4 * ((space.out[2] + 3) / 4) <= kMost &&
+         large_tiles(space.out[1], space.out[2]);
+}
+
+// Adds to the products of a row of positions. taps: [count][3], columns of which have been
+// transformed; tiles: [count][36][kTiles], of one row; products: [6][kTiles].
+template <size_t kTiles>
+HWY_NOINLINE void multiply_row(size_t count, const float* taps, const float* tiles,
+                               float* products) {
+  const D d;
+  V sum[6][kTiles];
+  HWY_UNROLL(8)
+  for (size_t p = 0; p < 6; ++p) {
+    HWY_UNROLL(8)
+    for (size_t t = 0; t < kTiles; ++t) sum[p][t] = hn::Zero(d);
+  }
+  for (size_t i = 0; i < count; ++i, taps += 3 * kN, tiles += 36 * kTiles) {
+    const V g[3] = {hn::Load(d, taps), hn::Load(d, taps + kN), hn::Load(d, taps + 2 * kN)};
+    V row[6];
+    OfTapsUnscaled::apply(d, g, row);
+    HWY_UNROLL(8)
+    for (size_t p = 0; p < 6; ++p) {
+      HWY_UNROLL(8)
+      for (size_t t = 0; t < kTiles; ++t) {
+        sum[p][t] = hn::MulAdd(row[p], hn::Set(d, tiles[p * kTiles + t]), sum[p][t]);
+      }
+    }
+  }
+  HWY_UNROLL(8)
+  for (size_t p = 0; p < 6; ++p) {
+    HWY_UNROLL(8)
+    for (size_t t = 0; t < kTiles; ++t, products += kN) {
+      hn::Store(hn::Add(sum[p][t], hn::Load(d, products)), d, products);
+    }
+  }
+}
+
+// Nine taps of a vector of channels that lie behind each other.
+HWY_INLINE void turn_taps(const float* w, float* to) {
+#if HWY_TARGET == HWY_SCALAR
+  pack_transposed(w, 9, 9, kN, kN, to);
+#else
+  const D d;
+  V taps[4];
+  for (size_t first : {size_t{0}, size_t{5}, size_t{4}}) {
+    load_columns(d, w + first, 9, taps);
+    HWY_UNROLL(4)
+    for (size_t q = 0; q < 4; ++q) hn::Store(taps[q], d, to + (first + q) * kN);
+  }
+#endif
+}
+
+// Columns of taps, transformed: to[row][count][column].
+template <bool kGradient>
+HWY_NOINLINE void transform_columns(const float* w, const FewSizes& s, size_t out_channels,
+                                    size_t out, size_t in, size_t count, float* taps, float* to) {
+  const D d;
+  const size_t channels = std::min(kN, out_channels - out);
+  if constexpr (!kGradient) {
+    pack_transposed(w + (out * s.in + in) * 9, static_cast<ptrdiff_t>(s.in * 9), count * 9,
+                    channels, kN, taps);
+  }
+  const size_t row_step = count * 3 * kN;
+  for (size_t i = 0; i < count; ++i, to += 3 * kN) {
+    if constexpr (kGradient) {
+      const float* const from = w + ((in + i) * out_channels + out) * 9;
+      if (channels == kN) {
+        turn_taps(from, taps);
+      } else {
+        pack_transposed(from, 9, 9, channels, kN, taps);
+      }
+    }
+    HWY_UNROLL(3)
+    for (size_t c = 0; c < 3; ++c) {
+      V g[3];
+      V column[6];
+      HWY_UNROLL(3)
+      for (size_t r = 0; r < 3; ++r) {
+        const size_t tap = r * 3 + c;
+        g[r] = hn::Load(d, taps + (kGradient ? 8 - tap : tap) * kN);
+      }
+      OfTapsUnscaled::apply(d, g, column);
+      HWY_UNROLL(8)
+      for (size_t r = 0; r < 6; ++r) hn::Store(column[r], d, to + r * row_step + c * kN);
+    }
+    if constexpr (!kGradient) taps += 9 * kN;
+  }
+}
+
+// Brings weights of a vector of output channels and `count` input channels near.
+HWY_INLINE void prefetch_rows(const float* w, size_t row, size_t first, size_t last,
+                              size_t elements) {
+  for (size_t i = first; i < last; ++i) {
+    for (size_t k = 0; k < elements; k += 16) hwy::Prefetch(w + i * row + k);
+  }
+}
+
+template <size_t kTiles, bool kGradient>
+void correlate_few(const FewSizes& s, const Space& space, size_t out, const float* x,
+                   const float* w, const float* bias, float* y) {
+  const D d;
+  const size_t rows = s.rows();
+  Workspace workspace(s.bytes());
+  auto* const seen = workspace.take<float>(rows * s.in_step);
+  auto* const tiles = workspace.take<float>(rows * s.in);
+  auto* const products = workspace.take<float>(rows * kN);
+  auto* const turned = workspace.take<float>(s.turned);
+  auto* const columns = workspace.take<float>(s.columns);
+  auto* const taps = workspace.take<float>(s.taps);
+  auto* const transformed = workspace.take<float>(2 * s.taps);
+  transform_slices<4, OfInput<4>>(x, s.in, space.in, space.in_area(), 0, 1, s.tiles, space.pad + 1,
+                                  turned, columns, seen, kTiles * s.in_step, 0, s.in_step);
+  pack_transposed(seen, static_cast<ptrdiff_t>(s.in_step), s.in, rows, rows, tiles);
+  HWY_ALIGN float scales[FewSizes::kPositions * kTiles];
+  for (size_t i = 0; i < rows; ++i) {
+    const size_t p = i / kTiles;
+    scales[i] = static_cast<float>(kTapScales[p / 6] * kTapScales[p % 6]);
+  }
+  for (size_t i = 0; i < s.in; ++i) {
+    float* const tile = tiles + i * rows;
+    map<1>(d, rows, tile, [&](auto t, size_t k) HWY_ATTR {
+      return hn::Mul(hn::LoadU(t, tile + k), hn::LoadU(t, scales + k));
+    });
+  }
+  const auto height = static_cast<size_t>(space.out[1]);
+  const auto width = static_cast<size_t>(space.out[2]);
+  for (size_t o = 0; o < out; o += kN) {
+    std::fill_n(products, rows * kN, 0.0f);
+    for (size_t c = 0; c < s.in; c += kFewDepth) {
+      const size_t count = std::min(kFewDepth, s.in - c);
+      transform_columns<kGradient>(w, s, out, o, c, count, taps, transformed);
+      // What comes next, where there is as much of it.
+      const bool more = c + 2 * kFewDepth <= s.in;
+      const size_t next_c = more ? c + kFewDepth : 0;
+      const size_t next_o = more ? o : o + kN;
+      const bool fetch = next_o + kN <= out && s.in >= kFewDepth;
+      for (size_t r = 0; r < 6; ++r) {
+        if (fetch && r < 4) {
+          const float* next = kGradient ? w + (next_c * out + next_o) * 9
+                                        : w + (next_o * s.in + next_c) * 9;
+          prefetch_rows(next, (kGradient ? out : s.in) * 9, r * 4, r * 4 + 4, 9 * 16);
+        }
+        multiply_row<kTiles>(count, transformed + r * count * 3 * kN,
+                             tiles + c * rows + r * 6 * kTiles, products + r * 6 * kTiles * kN);
+      }
+    }
+    transform_back<4>(products, kTiles * kN, kN, s.tiles, bias == nullptr ? nullptr : bias + o,
+                      std::min(kN, out - o), height, width, space.out_area(), turned,
+                      y + o * space.out_area());
+  }
+}
+
+template <bool kGradient>
+void correlate_few(const Space& space, int64_t in, int64_t out_channels, const float* x,
+                   const float* w, const float* bias, float* y) {
+  const FewSizes s(space, in);
+  const auto out = static_cast<size_t>(out_channels);
+  switch (s.tiles.count()) {
+    case 1: return correlate_few<1, kGradient>(s, space, out, x, w, bias, y);
+    case 2: return correlate_few<2, kGradient>(s, space, out, x, w, bias, y);
+    case 3: return correlate_few<3, kGradient>(s, space, out, x, w, bias, y);
+    default: return correlate_few<4, kGradient>(s, space, out, x, w, bias, y);
+  }
+}
+
 template <bool kGradient>
 void correlate(const Space& space, int64_t in, int64_t out, const float* x, const float* w,
                const float* bias, float* y) {
-  if (large_tiles(space.out[1], space.out[2])) {
+  if (is_few(space)) {
+    correlate_few<kGradient>(space, in, out, x, w, bias, y);
+  } else if (large_tiles(space.out[1], space.out[2])) {
     correlate<4, kGradient>(Sizes<4>(space, in, out), space, x, w, bias, y);
   } else {
     correlate<2, kGradient>(Sizes<2>(space, in, out), space, x, w, bias, y);
@@ -291,12 +499,14 @@ size_t workspace(const ConvPlan& p, bool backward) {
   const Space space = backward ? backward_space(p, pad) : forward_space(p);
   const int64_t in = backward ? p.group_out : p.group_in;
   const int64_t out = backward ? p.group_in : p.group_out;
+  if (is_few(space)) return FewSizes(space, in).bytes();
   return large_tiles(space.out[1], space.out[2]) ? Sizes<4>(space, in, out).bytes()
                                                  : Sizes<2>(space, in, out).bytes();
 }
 
 size_t depth(const ConvPlan& p) {
   const Space space = forward_space(p);
+  if (is_few(space)) return kFewDepth;
   return large_tiles(space.out[1], space.out[2]) ? Sizes<4>(space, p.group_in, p.group_out).depth
                                                  : Sizes<2>(space, p.group_in, p.group_out).depth;
 }
