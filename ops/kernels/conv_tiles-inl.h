@@ -15,6 +15,7 @@
 #include "ebb/ops/kernels/conv_plan.h"
 #include "ebb/ops/kernels/conv_winograd-inl.h"
 #include "ebb/ops/kernels/simd-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -242,6 +243,30 @@ inline bool large_tiles(int64_t height, int64_t width) {
     return (height + tile - 1) / tile * ((width + tile - 1) / tile) * each;
   };
   return products(4, 36) <= products(2, 16);
+}
+
+// Few tiles take part in ways of their own, for which AVX-512 has enough registers.
+inline bool is_few(const Space& space) {
+  constexpr bool kHasFew = HWY_TARGET == HWY_AVX3;
+  if (!kHasFew || space.taps != 1 || space.in[0] != 1 || space.out[0] != 1 || space.pad[0] != 0) {
+    return false;
+  }
+  constexpr int64_t kMost = 4;
+  if (space.out[1] > 4 * kMost || space.out[2] > 4 * kMost) return false;
+  return (space.out[1] + 3) / 4 * ((space.out[2] + 3) / 4) <= kMost &&
+         large_tiles(space.out[1], space.out[2]);
+}
+
+// All tiles of 4x4.
+inline Tiles tiles_of(const Space& space) {
+  return {0, 0, static_cast<size_t>(space.out[1] + 3) / 4, static_cast<size_t>(space.out[2] + 3) / 4};
+}
+
+// Brings the taps of 16 channels near, in `count` rows that are `row` elements apart.
+HWY_INLINE void prefetch_taps(const float* w, size_t row, size_t count) {
+  for (size_t i = 0; i < count; ++i, w += row) {
+    for (size_t k = 0; k < 9 * kN; k += kN) hwy::Prefetch(w + k);
+  }
 }
 
 }  // namespace

@@ -9,7 +9,6 @@
 // foreach_target comes first: it includes this file once for each target.
 #include "ebb/ops/kernels/conv_tiles-inl.h"
 #include "ebb/ops/kernels/simd-inl.h"
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -265,9 +264,7 @@ void correlate(const Sizes<kTile>& s, const Space& space, const float* x, const 
 // a vector of output channels at a time, columns of its taps are transformed for as many input
 // channels as stay in the L1 cache, and rows of them in registers, where they meet all tiles at
 // once.
-constexpr size_t kFewTiles = 4;
 constexpr size_t kFewDepth = 16;  // input channels at a time
-constexpr bool kHasFew = HWY_TARGET == HWY_AVX3;
 
 struct FewSizes {
   static constexpr size_t kPositions = 36;
@@ -275,8 +272,7 @@ struct FewSizes {
   size_t in, in_step, turned, columns, taps;
 
   FewSizes(const Space& space, int64_t in_channels)
-      : tiles{0, 0, static_cast<size_t>(space.out[1] + 3) / 4,
-              static_cast<size_t>(space.out[2] + 3) / 4},
+      : tiles(tiles_of(space)),
         in(static_cast<size_t>(in_channels)),
         in_step(apart(whole_vectors(in))),
         turned((tiles.rows * 4 + 2) * (tiles.cols * 4 + 2) * kN),
@@ -292,16 +288,6 @@ struct FewSizes {
            Workspace::rounded(2 * taps * sizeof(float));
   }
 };
-
-bool is_few(const Space& space) {
-  if (!kHasFew || space.taps != 1 || space.in[0] != 1 || space.out[0] != 1 || space.pad[0] != 0) {
-    return false;
-  }
-  constexpr auto kMost = static_cast<int64_t>(kFewTiles);
-  if (space.out[1] > 4 * kMost || space.out[2] > 4 * kMost) return false;
-  return (space.out[1] + 3) / 4 * ((space.out[2] + 3) / 4) <= kMost &&
-         large_tiles(space.out[1], space.out[2]);
-}
 
 // Adds to the products of a row of positions. taps: [count][3], columns of which have been
 // transformed; tiles: [count][36][kTiles], of one row; products: [6][kTiles].
@@ -388,14 +374,6 @@ HWY_NOINLINE void transform_columns(const float* w, const FewSizes& s, size_t ou
   }
 }
 
-// Brings weights of a vector of output channels and `count` input channels near.
-HWY_INLINE void prefetch_rows(const float* w, size_t row, size_t first, size_t last,
-                              size_t elements) {
-  for (size_t i = first; i < last; ++i) {
-    for (size_t k = 0; k < elements; k += 16) hwy::Prefetch(w + i * row + k);
-  }
-}
-
 template <size_t kTiles, bool kGradient>
 void correlate_few(const FewSizes& s, const Space& space, size_t out, const float* x,
                    const float* w, const float* bias, float* y) {
@@ -437,9 +415,10 @@ void correlate_few(const FewSizes& s, const Space& space, size_t out, const floa
       const bool fetch = next_o + kN <= out && s.in >= kFewDepth;
       for (size_t r = 0; r < 6; ++r) {
         if (fetch && r < 4) {
+          const size_t row = (kGradient ? out : s.in) * 9;
           const float* next = kGradient ? w + (next_c * out + next_o) * 9
                                         : w + (next_o * s.in + next_c) * 9;
-          prefetch_rows(next, (kGradient ? out : s.in) * 9, r * 4, r * 4 + 4, 9 * 16);
+          prefetch_taps(next + r * 4 * row, row, 4);
         }
         multiply_row<kTiles>(count, transformed + r * count * 3 * kN,
                              tiles + c * rows + r * 6 * kTiles, products + r * 6 * kTiles * kN);

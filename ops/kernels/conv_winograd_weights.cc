@@ -131,10 +131,142 @@ void weight_gradient(const ConvPlan& p, const Space& space, const float* x, cons
   });
 }
 
+// ---- few tiles ----
+
+// With few tiles, products are sums so short that they stay in registers: those of a column of
+// positions, from which it is transformed at once.
+constexpr size_t kFewRows = 4;  // output channels at a time
+
+struct FewSizes {
+  static constexpr size_t kPositions = 36;
+  Tiles tiles;
+  size_t in, out, in_whole, out_step, turned, columns;
+
+  FewSizes(const ConvPlan& p, const Space& space)
+      : tiles(tiles_of(space)),
+        in(static_cast<size_t>(p.group_in)),
+        out(static_cast<size_t>(p.group_out)),
+        in_whole(whole_vectors(in)),
+        out_step(apart(whole_vectors(out))),
+        turned((tiles.rows * 4 + 2) * (tiles.cols * 4 + 2) * kN),
+        columns((tiles.cols * 4 + 2) * 6 * kN) {}
+  size_t rows() const { return kPositions * tiles.count(); }
+  size_t bytes() const {
+    return Workspace::rounded(rows() * in_whole * sizeof(float)) +
+           Workspace::rounded(rows() * out_step * sizeof(float)) +
+           Workspace::rounded(rows() * out * sizeof(float)) +
+           Workspace::rounded(turned * sizeof(float)) +
+           Workspace::rounded(columns * sizeof(float)) +
+           Workspace::rounded(kFewRows * 9 * kN * sizeof(float));
+  }
+};
+
+// taps: [kRows][9] of a vector of input channels; x: [36][kTiles] of the same; dy: [kRows][36]
+// [kTiles].
+template <size_t kTiles, size_t kRows>
+HWY_NOINLINE void multiply_taps(const float* x, const float* dy, float* taps) {
+  using Map = ToTaps<4>;
+  constexpr size_t kRow = FewSizes::kPositions * kTiles;
+  const D d;
+  HWY_ALIGN float half[kRows][3][6][kN];
+  for (size_t j = 0; j < 6; ++j, x += kTiles * kN, dy += kTiles) {
+    V m[kRows][6];
+    HWY_UNROLL(8)
+    for (size_t i = 0; i < 6; ++i) {
+      const float* const from = x + i * 6 * kTiles * kN;
+      const float* const by = dy + i * 6 * kTiles;
+      HWY_UNROLL(8)
+      for (size_t t = 0; t < kTiles; ++t) {
+        const V v = hn::Load(d, from + t * kN);
+        HWY_UNROLL(8)
+        for (size_t r = 0; r < kRows; ++r) {
+          const V g = hn::Set(d, by[r * kRow + t]);
+          m[r][i] = t == 0 ? hn::Mul(v, g) : hn::MulAdd(v, g, m[r][i]);
+        }
+      }
+    }
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) {
+      V to[3];
+      Map::apply(d, m[r], to);
+      HWY_UNROLL(3)
+      for (size_t i = 0; i < 3; ++i) hn::Store(to[i], d, half[r][i][j]);
+    }
+  }
+  for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(3)
+    for (size_t i = 0; i < 3; ++i, taps += 3 * kN) {
+      V m[6];
+      V to[3];
+      HWY_UNROLL(8)
+      for (size_t j = 0; j < 6; ++j) m[j] = hn::Load(d, half[r][i][j]);
+      Map::apply(d, m, to);
+      HWY_UNROLL(3)
+      for (size_t j = 0; j < 3; ++j) hn::Store(to[j], d, taps + j * kN);
+    }
+  }
+}
+
+template <size_t kTiles>
+void weight_gradient_few(const FewSizes& s, const Space& space, const float* x, const float* dy,
+                         bool add, float* dw) {
+  const size_t rows = s.rows();
+  Workspace workspace(s.bytes());
+  auto* const in_tiles = workspace.take<float>(rows * s.in_whole);
+  auto* const seen = workspace.take<float>(rows * s.out_step);
+  auto* const out_tiles = workspace.take<float>(rows * s.out);
+  auto* const turned = workspace.take<float>(s.turned);
+  auto* const columns = workspace.take<float>(s.columns);
+  auto* const taps = workspace.take<float>(kFewRows * 9 * kN);
+  const int64_t none[2] = {0, 0};
+  for (size_t c = 0; c < s.in; c += kN) {
+    transform_slices<4, OfInput<4>>(x + c * space.in_area(), std::min(kN, s.in - c), space.in,
+                                    space.in_area(), 0, 1, s.tiles, space.pad + 1, turned, columns,
+                                    in_tiles + c * rows, kTiles * kN, 0, kN);
+  }
+  transform_slices<4, OfGradient<4>>(dy, s.out, space.out, space.out_area(), 0, 1, s.tiles, none,
+                                     turned, columns, seen, kTiles * s.out_step, 0, s.out_step);
+  pack_transposed(seen, static_cast<ptrdiff_t>(s.out_step), s.out, rows, rows, out_tiles);
+  for (size_t c = 0; c < s.in; c += kN) {
+    const size_t channels = std::min(kN, s.in - c);
+    for (size_t o = 0; o < s.out;) {
+      const bool whole = s.out - o >= kFewRows;
+      const size_t count = whole ? kFewRows : 1;
+      if (o + 2 * kFewRows <= s.out && channels == kN) {
+        prefetch_taps(dw + ((o + kFewRows) * s.in + c) * 9, s.in * 9, kFewRows);
+      }
+      const float* const from = in_tiles + c * rows;
+      const float* const by = out_tiles + o * rows;
+      if (whole) {
+        multiply_taps<kTiles, kFewRows>(from, by, taps);
+      } else {
+        multiply_taps<kTiles, 1>(from, by, taps);
+      }
+      for (size_t r = 0; r < count; ++r, ++o) {
+        store_transposed(D(), taps + r * 9 * kN, kN, 9, channels, add ? 1.0f : 0.0f,
+                         dw + (o * s.in + c) * 9, 9);
+      }
+    }
+  }
+}
+
+void weight_gradient_few(const ConvPlan& p, const Space& space, const float* x, const float* dy,
+                         bool add, float* dw) {
+  const FewSizes s(p, space);
+  switch (s.tiles.count()) {
+    case 1: return weight_gradient_few<1>(s, space, x, dy, add, dw);
+    case 2: return weight_gradient_few<2>(s, space, x, dy, add, dw);
+    case 3: return weight_gradient_few<3>(s, space, x, dy, add, dw);
+    default: return weight_gradient_few<4>(s, space, x, dy, add, dw);
+  }
+}
+
 Space space_of(const ConvPlan& p) { return {static_cast<size_t>(p.kernel[0]), p.pad, p.in, p.out}; }
 
 void grad_weight(const ConvPlan& p, const float* x, const float* dy, bool add, float* dw) {
-  if (large_tiles(p.out[1], p.out[2])) {
+  if (is_few(space_of(p))) {
+    weight_gradient_few(p, space_of(p), x, dy, add, dw);
+  } else if (large_tiles(p.out[1], p.out[2])) {
     weight_gradient<4>(p, space_of(p), x, dy, add, dw);
   } else {
     weight_gradient<2>(p, space_of(p), x, dy, add, dw);
@@ -142,6 +274,7 @@ void grad_weight(const ConvPlan& p, const float* x, const float* dy, bool add, f
 }
 
 size_t workspace(const ConvPlan& p) {
+  if (is_few(space_of(p))) return FewSizes(p, space_of(p)).bytes();
   return large_tiles(p.out[1], p.out[2]) ? Sizes<4>(p, space_of(p)).bytes()
                                          : Sizes<2>(p, space_of(p)).bytes();
 }
