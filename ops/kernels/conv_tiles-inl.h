@@ -245,9 +245,9 @@ inline bool large_tiles(int64_t height, int64_t width) {
   return products(4, 36) <= products(2, 16);
 }
 
-// Few tiles take part in ways of their own, for which AVX-512 has enough registers.
+// Few tiles take ways of their own, for which there are to be registers enough.
 inline bool is_few(const Space& space) {
-  constexpr bool kHasFew = HWY_TARGET == HWY_AVX3;
+  constexpr bool kHasFew = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2;
   if (!kHasFew || space.taps != 1 || space.in[0] != 1 || space.out[0] != 1 || space.pad[0] != 0) {
     return false;
   }
@@ -262,10 +262,11 @@ inline Tiles tiles_of(const Space& space) {
   return {0, 0, static_cast<size_t>(space.out[1] + 3) / 4, static_cast<size_t>(space.out[2] + 3) / 4};
 }
 
-// Brings the taps of 16 channels near, in `count` rows that are `row` elements apart.
-HWY_INLINE void prefetch_taps(const float* w, size_t row, size_t count) {
-  for (size_t i = 0; i < count; ++i, w += row) {
-    for (size_t k = 0; k < 9 * kN; k += kN) hwy::Prefetch(w + k);
+// Brings the taps of so many channels near, in `rows` rows that are `row` elements apart.
+HWY_INLINE void prefetch_taps(const float* w, size_t row, size_t rows, size_t channels) {
+  constexpr size_t kLine = Workspace::kLine / sizeof(float);
+  for (size_t i = 0; i < rows; ++i, w += row) {
+    for (size_t k = 0; k < 9 * channels; k += kLine) hwy::Prefetch(w + k);
   }
 }
 

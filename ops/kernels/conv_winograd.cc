@@ -289,36 +289,45 @@ struct FewSizes {
   }
 };
 
-// Adds to the products of a row of positions. taps: [count][3], columns of which have been
-// transformed; tiles: [count][36][kTiles], of one row; products: [6][kTiles].
-template <size_t kTiles>
-HWY_NOINLINE void multiply_row(size_t count, const float* taps, const float* tiles,
-                               float* products) {
+// Positions of a row whose sums the registers hold.
+constexpr size_t kFewPositions = HWY_TARGET == HWY_AVX3 ? 6 : 3;
+
+// Adds to the products of a row of positions, from kFirst on. taps: [count][3], columns of which
+// have been transformed; tiles: [count][36][kTiles], of one row; products: [6][kTiles].
+template <size_t kTiles, size_t kFirst = 0>
+HWY_INLINE void multiply_row(size_t count, const float* taps, const float* tiles, float* products) {
+  constexpr size_t kCount = kFewPositions;
   const D d;
-  V sum[6][kTiles];
+  V sum[kCount][kTiles];
   HWY_UNROLL(8)
-  for (size_t p = 0; p < 6; ++p) {
+  for (size_t p = 0; p < kCount; ++p) {
     HWY_UNROLL(8)
     for (size_t t = 0; t < kTiles; ++t) sum[p][t] = hn::Zero(d);
   }
-  for (size_t i = 0; i < count; ++i, taps += 3 * kN, tiles += 36 * kTiles) {
-    const V g[3] = {hn::Load(d, taps), hn::Load(d, taps + kN), hn::Load(d, taps + 2 * kN)};
+  const float* tap = taps;
+  const float* tile = tiles + kFirst * kTiles;
+  for (size_t i = 0; i < count; ++i, tap += 3 * kN, tile += 36 * kTiles) {
+    const V g[3] = {hn::Load(d, tap), hn::Load(d, tap + kN), hn::Load(d, tap + 2 * kN)};
     V row[6];
     OfTapsUnscaled::apply(d, g, row);
     HWY_UNROLL(8)
-    for (size_t p = 0; p < 6; ++p) {
+    for (size_t p = 0; p < kCount; ++p) {
       HWY_UNROLL(8)
       for (size_t t = 0; t < kTiles; ++t) {
-        sum[p][t] = hn::MulAdd(row[p], hn::Set(d, tiles[p * kTiles + t]), sum[p][t]);
+        sum[p][t] = hn::MulAdd(row[kFirst + p], hn::Set(d, tile[p * kTiles + t]), sum[p][t]);
       }
     }
   }
+  float* to = products + kFirst * kTiles * kN;
   HWY_UNROLL(8)
-  for (size_t p = 0; p < 6; ++p) {
+  for (size_t p = 0; p < kCount; ++p) {
     HWY_UNROLL(8)
-    for (size_t t = 0; t < kTiles; ++t, products += kN) {
-      hn::Store(hn::Add(sum[p][t], hn::Load(d, products)), d, products);
+    for (size_t t = 0; t < kTiles; ++t, to += kN) {
+      hn::Store(hn::Add(sum[p][t], hn::Load(d, to)), d, to);
     }
+  }
+  if constexpr (kFirst + kCount < 6) {
+    multiply_row<kTiles, kFirst + kCount>(count, taps, tiles, products);
   }
 }
 
@@ -415,10 +424,12 @@ void correlate_few(const FewSizes& s, const Space& space, size_t out, const floa
       const bool fetch = next_o + kN <= out && s.in >= kFewDepth;
       for (size_t r = 0; r < 6; ++r) {
         if (fetch && r < 4) {
+          constexpr size_t kRows = kGradient ? kFewDepth : kN;
+          constexpr size_t kColumns = kGradient ? kN : kFewDepth;
           const size_t row = (kGradient ? out : s.in) * 9;
           const float* next = kGradient ? w + (next_c * out + next_o) * 9
                                         : w + (next_o * s.in + next_c) * 9;
-          prefetch_taps(next + r * 4 * row, row, 4);
+          prefetch_taps(next + r * (kRows / 4) * row, row, kRows / 4, kColumns);
         }
         multiply_row<kTiles>(count, transformed + r * count * 3 * kN,
                              tiles + c * rows + r * 6 * kTiles, products + r * 6 * kTiles * kN);

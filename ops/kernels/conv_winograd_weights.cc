@@ -135,7 +135,7 @@ void weight_gradient(const ConvPlan& p, const Space& space, const float* x, cons
 
 // With few tiles, products are sums so short that they stay in registers: those of a column of
 // positions, from which it is transformed at once.
-constexpr size_t kFewRows = 4;  // output channels at a time
+constexpr size_t kFewRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;  // output channels at a time
 
 struct FewSizes {
   static constexpr size_t kPositions = 36;
@@ -233,7 +233,7 @@ void weight_gradient_few(const FewSizes& s, const Space& space, const float* x, 
       const bool whole = s.out - o >= kFewRows;
       const size_t count = whole ? kFewRows : 1;
       if (o + 2 * kFewRows <= s.out && channels == kN) {
-        prefetch_taps(dw + ((o + kFewRows) * s.in + c) * 9, s.in * 9, kFewRows);
+        prefetch_taps(dw + ((o + kFewRows) * s.in + c) * 9, s.in * 9, kFewRows, kN);
       }
       const float* const from = in_tiles + c * rows;
       const float* const by = out_tiles + o * rows;

@@ -84,6 +84,12 @@ TEST(Conv, Winograd) {
   check<float>(square(2, 24, 48, 3, 7, 6, 3, 1, 1), false, 1e-5);
   check<float>(square(1, 70, 75, 1, 7, 7, 3, 1, 1), true, 1e-5);
   check<float>(square(1, 150, 140, 1, 5, 6, 3, 1, 1), true, 1e-5);
+  for (const int64_t width : {4, 8, 12, 16}) {  // few tiles
+    check<float>(square(2, 72, 82, 2, 4, width, 3, 1, 1), true, 1e-5);
+    check<float>(square(1, 64, 50, 1, width, 4, 3, 1, 0), false, 1e-5);
+    check<float>(square(1, 33, 64, 1, 3, width - 1, 3, 1, 2), true, 1e-5);
+  }
+  check<float>(square(1, 256, 128, 1, 7, 7, 3, 1, 1), true, 1e-5);
   check<float>(square(1, 24, 20, 1, 52, 51, 3, 1, 1), true, 1e-5);
   check<float>(square(1, 10, 9, 1, 3, 700, 3, 1, 1), true, 1e-5);
 }
