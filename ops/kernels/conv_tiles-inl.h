@@ -259,7 +259,21 @@ inline bool is_few(const Space& space) {
 
 // All tiles of 4x4.
 inline Tiles tiles_of(const Space& space) {
-  return {0, 0, static_cast<size_t>(space.out[1] + 3) / 4, static_cast<size_t>(space.out[2] + 3) / 4};
+  return {0, 0, static_cast<size_t>(space.out[1] + 3) / 4,
+          static_cast<size_t>(space.out[2] + 3) / 4};
+}
+
+// The transforms of few tiles as to[channel][position][tile]; `seen` has room for one row of `step`
+// elements for each position and tile.
+template <size_t kTiles, class Map>
+HWY_INLINE void transform_few(const float* x, size_t channels, const int64_t* size,
+                              const Tiles& tiles, const int64_t* pad, float* turned, float* columns,
+                              float* seen, size_t step, float* to) {
+  const auto area = static_cast<size_t>(size[1] * size[2]);
+  transform_slices<4, Map>(x, channels, size, area, 0, 1, tiles, pad, turned, columns, seen,
+                           kTiles * step, 0, step);
+  constexpr size_t kRows = 36 * kTiles;
+  pack_transposed(seen, static_cast<ptrdiff_t>(step), channels, kRows, kRows, to);
 }
 
 // Brings the taps of so many channels near, in `rows` rows that are `row` elements apart.

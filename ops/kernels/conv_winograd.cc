@@ -396,9 +396,8 @@ void correlate_few(const FewSizes& s, const Space& space, size_t out, const floa
   auto* const columns = workspace.take<float>(s.columns);
   auto* const taps = workspace.take<float>(s.taps);
   auto* const transformed = workspace.take<float>(2 * s.taps);
-  transform_slices<4, OfInput<4>>(x, s.in, space.in, space.in_area(), 0, 1, s.tiles, space.pad + 1,
-                                  turned, columns, seen, kTiles * s.in_step, 0, s.in_step);
-  pack_transposed(seen, static_cast<ptrdiff_t>(s.in_step), s.in, rows, rows, tiles);
+  transform_few<kTiles, OfInput<4>>(x, s.in, space.in, s.tiles, space.pad + 1, turned, columns,
+                                    seen, s.in_step, tiles);
   HWY_ALIGN float scales[FewSizes::kPositions * kTiles];
   for (size_t i = 0; i < rows; ++i) {
     const size_t p = i / kTiles;
@@ -427,8 +426,8 @@ void correlate_few(const FewSizes& s, const Space& space, size_t out, const floa
           constexpr size_t kRows = kGradient ? kFewDepth : kN;
           constexpr size_t kColumns = kGradient ? kN : kFewDepth;
           const size_t row = (kGradient ? out : s.in) * 9;
-          const float* next = kGradient ? w + (next_c * out + next_o) * 9
-                                        : w + (next_o * s.in + next_c) * 9;
+          const float* next =
+              kGradient ? w + (next_c * out + next_o) * 9 : w + (next_o * s.in + next_c) * 9;
           prefetch_taps(next + r * (kRows / 4) * row, row, kRows / 4, kColumns);
         }
         multiply_row<kTiles>(count, transformed + r * count * 3 * kN,
@@ -447,10 +446,14 @@ void correlate_few(const Space& space, int64_t in, int64_t out_channels, const f
   const FewSizes s(space, in);
   const auto out = static_cast<size_t>(out_channels);
   switch (s.tiles.count()) {
-    case 1: return correlate_few<1, kGradient>(s, space, out, x, w, bias, y);
-    case 2: return correlate_few<2, kGradient>(s, space, out, x, w, bias, y);
-    case 3: return correlate_few<3, kGradient>(s, space, out, x, w, bias, y);
-    default: return correlate_few<4, kGradient>(s, space, out, x, w, bias, y);
+    case 1:
+      return correlate_few<1, kGradient>(s, space, out, x, w, bias, y);
+    case 2:
+      return correlate_few<2, kGradient>(s, space, out, x, w, bias, y);
+    case 3:
+      return correlate_few<3, kGradient>(s, space, out, x, w, bias, y);
+    default:
+      return correlate_few<4, kGradient>(s, space, out, x, w, bias, y);
   }
 }
 

@@ -224,9 +224,8 @@ void weight_gradient_few(const FewSizes& s, const Space& space, const float* x, 
                                     space.in_area(), 0, 1, s.tiles, space.pad + 1, turned, columns,
                                     in_tiles + c * rows, kTiles * kN, 0, kN);
   }
-  transform_slices<4, OfGradient<4>>(dy, s.out, space.out, space.out_area(), 0, 1, s.tiles, none,
-                                     turned, columns, seen, kTiles * s.out_step, 0, s.out_step);
-  pack_transposed(seen, static_cast<ptrdiff_t>(s.out_step), s.out, rows, rows, out_tiles);
+  transform_few<kTiles, OfGradient<4>>(dy, s.out, space.out, s.tiles, none, turned, columns, seen,
+                                       s.out_step, out_tiles);
   for (size_t c = 0; c < s.in; c += kN) {
     const size_t channels = std::min(kN, s.in - c);
     for (size_t o = 0; o < s.out;) {
@@ -254,10 +253,14 @@ void weight_gradient_few(const ConvPlan& p, const Space& space, const float* x, 
                          bool add, float* dw) {
   const FewSizes s(p, space);
   switch (s.tiles.count()) {
-    case 1: return weight_gradient_few<1>(s, space, x, dy, add, dw);
-    case 2: return weight_gradient_few<2>(s, space, x, dy, add, dw);
-    case 3: return weight_gradient_few<3>(s, space, x, dy, add, dw);
-    default: return weight_gradient_few<4>(s, space, x, dy, add, dw);
+    case 1:
+      return weight_gradient_few<1>(s, space, x, dy, add, dw);
+    case 2:
+      return weight_gradient_few<2>(s, space, x, dy, add, dw);
+    case 3:
+      return weight_gradient_few<3>(s, space, x, dy, add, dw);
+    default:
+      return weight_gradient_few<4>(s, space, x, dy, add, dw);
   }
 }
 

@@ -82,6 +82,7 @@ TEST(ConvThreads, Winograd) {
   // A share's transformed weights are all kept, those of the whole are not.
   check_targets(square(1, 96, 64, 1, 56, 56, 3, 1, 1));
   check_targets(square(1, 96, 80, 1, 56, 56, 3, 1, 1));
+  check_targets(square(1, 400, 368, 1, 8, 8, 3, 1, 1));  // few tiles
 }
 
 TEST(ConvThreads, Direct) {
