@@ -182,8 +182,8 @@ void product_grad_input(const ConvPlan& p, const T* dy, const T* w, T* dx) {
 //  - 3x3 with stride 1 and 8 channels and more on both sides: Winograd's form, 1.3 to 2.5 times as
 //    quick as the direct one could be at the peak of the core, down to images of 8x8. With a kernel
 //    of any depth too: 3x3x3 on 16 channels takes 0.3 times what it does directly
-//    Images of at most four tiles of 4x4, up to 8x8 or 4x16, go a way of their own within it: with AVX-512
-//    1.2 to 3 times as quick as the general one, with AVX2 0.93 to 2.7 times
+//    Images of at most four tiles of 4x4 (up to 8x8 or 4x16) go a way of their own within it: 1.2
+//    to 3 times as quick as the general one with AVX-512, 0.93 to 2.7 times with AVX2
 //  - an input gradient of few channels and a small image: folded, 2 times as quick as direct
 //  - large kernels: by Fourier transforms, where they are estimated to be quicker than the direct
 //    form: most of 9x9 and above and of 1-D ones of 32 and above, 2 to 10 times as quick
