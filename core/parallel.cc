@@ -2,6 +2,7 @@
 #include "ebb/core/parallel.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -48,6 +49,9 @@ thread_local bool inside = false;
 
 class Pool {
  public:
+  // Whether this is a child of the process that the threads are of: it has none of them.
+  bool forked() const { return getpid() != process_; }
+
   ~Pool() {
     {
       const std::lock_guard lock(mutex_);
@@ -58,16 +62,18 @@ class Pool {
   }
 
   void run(Job* job, int helpers) {
-    {
+    if (forked()) {
+      helpers = 0;
+    } else {
       const std::lock_guard lock(mutex_);
       if (job_ != nullptr) {  // another thread has the pool: do without it
         helpers = 0;
       } else {
-        while (static_cast<int>(threads_.size()) < helpers) {
-          threads_.emplace_back([this] { work(); });
+        helpers = std::min(helpers, start(helpers));
+        if (helpers > 0) {
+          job_ = job;
+          wanted_ = helpers;
         }
-        job_ = job;
-        wanted_ = helpers;
       }
     }
     if (helpers > 0) work_.notify_all();
@@ -82,6 +88,17 @@ class Pool {
   }
 
  private:
+  // Threads there are after as many as are missing were made, or could be.
+  int start(int wanted) {
+    try {
+      while (static_cast<int>(threads_.size()) < wanted) {
+        threads_.emplace_back([this] { work(); });
+      }
+    } catch (const std::system_error&) {
+    }
+    return static_cast<int>(threads_.size());
+  }
+
   void work() {
     inside = true;
     for (;;) {
@@ -108,11 +125,21 @@ class Pool {
   Job* job_ = nullptr;
   int wanted_ = 0;  // workers that may still join the job
   bool stop_ = false;
+  const pid_t process_ = getpid();
+};
+
+// A child process leaves the pool alone at its end, too: what waits for threads would wait for
+// ever.
+struct PoolOwner {
+  Pool* const pool = new Pool;
+  ~PoolOwner() {
+    if (!pool->forked()) delete pool;
+  }
 };
 
 Pool& pool() {
-  static Pool instance;
-  return instance;
+  static const PoolOwner owner;
+  return *owner.pool;
 }
 
 int default_threads() {

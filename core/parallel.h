@@ -7,8 +7,9 @@
 
 namespace ebb {
 
-/// Threads that parallel_for may use, this one included. The default is the number of cores, or the
-/// environment variable EBB_NUM_THREADS. Throws ValueError below 1.
+/// Threads that parallel_for may use, this one included. The default is the number of cores
+/// that the process may use, or the environment variable EBB_NUM_THREADS. A child process, after
+/// fork(), has one. Throws ValueError below 1.
 void set_num_threads(int n);
 int num_threads();
 

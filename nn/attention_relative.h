@@ -17,7 +17,7 @@ struct RelativeAttentionOptions {
 /// How one call attends.
 struct RelativeAttentionCall {
   /// [T,S], or [N,1,T,S] of N samples, true where a query may *not* see a key. A query that may see
-  /// nothing gets zeros.
+  /// nothing gets zeros, and with them the bias of the last projection.
   Tensor attn_mask = {};
   bool is_causal = false;  ///< a query sees no key after it
 };

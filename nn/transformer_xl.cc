@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "ebb/autograd/array_ops.h"
 #include "ebb/nn/transformer_util.h"
 #include "ebb/ops/index.h"
 #include "ebb/ops/join.h"
@@ -36,7 +37,8 @@ void SegmentMemory::append(const std::vector<Tensor>& inputs) {
     Tensor all = inputs[i].detach();
     if (i < states_.size()) all = cat(std::vector<Tensor>{states_[i], all}, -2);
     const int64_t extra = std::max<int64_t>(0, all.size(-2) - capacity_);
-    next.push_back(extra == 0 ? all : narrow(all, -2, extra, capacity_).contiguous());
+    // Copied: the caller may use the buffer of its input again.
+    next.push_back(Tensor(copy(narrow(all, -2, extra, all.size(-2) - extra).value())));
   }
   states_ = std::move(next);
 }

@@ -162,6 +162,12 @@ void require_quadruples(const char* op, const char* name, const Tensor& boxes) {
   }
 }
 
+void require_one_type(const char* op, const Tensor& a, const Tensor& b) {
+  if (a.dtype() == b.dtype()) return;
+  throw DTypeError(absl::StrCat(op, ": got ", meta_of(a).str(), " and ", meta_of(b).str(),
+                                "; the types must be the same"));
+}
+
 // `groups` may be undefined: then all boxes are of one.
 template <class T>
 std::vector<int64_t> kept(const Array& boxes, const Array& order, const Array& groups,
@@ -205,6 +211,10 @@ Tensor suppressed(const char* op, const Tensor& boxes, const Tensor& scores, con
                                   meta_of(scores).str(),
                                   idxs.defined() ? ", idxs is " + meta_of(idxs).str() : "",
                                   "; scores must be of the type of boxes, idxs int64 or int32"));
+  }
+  if (std::isnan(threshold)) throw ValueError(absl::StrCat(op, ": iou_threshold is NaN"));
+  for (const double score : cast(scores.detach(), kFloat64).to_vector<double>()) {
+    if (std::isnan(score)) throw ValueError(absl::StrCat(op, ": a score is NaN"));
   }
   const Array order = contiguous(argsort(scores.detach(), 0, /*descending=*/true).value());
   Array groups;
@@ -255,6 +265,7 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold, Wher
 
 Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs,
                    double iou_threshold, Where) {
+  if (!idxs.defined()) throw ValueError("batched_nms: idxs is undefined");
   return ops::suppressed("batched_nms", boxes, scores, idxs, iou_threshold);
 }
 
@@ -263,6 +274,7 @@ Tensor encode_boxes(const Tensor& boxes, const Tensor& proposals, const BoxWeigh
   const detail::PlaceScope scope(where);
   ops::require_quadruples("encode_boxes", "boxes", boxes);
   ops::require_quadruples("encode_boxes", "proposals", proposals);
+  ops::require_one_type("encode_boxes", boxes, proposals);
   Tensor codes[4];
   for (int d = 0; d < 2; ++d) {
     const ops::Extent box(boxes, d);
@@ -278,6 +290,7 @@ Tensor decode_boxes(const Tensor& codes, const Tensor& proposals, const BoxWeigh
   const detail::PlaceScope scope(where);
   ops::require_quadruples("decode_boxes", "codes", codes);
   ops::require_quadruples("decode_boxes", "proposals", proposals);
+  ops::require_one_type("decode_boxes", codes, proposals);
   const double most = std::log(1000.0 / 16);
   Tensor corners[4];
   for (int d = 0; d < 2; ++d) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "ebb/core/parallel.h"
 #include "ebb/ops/op_util.h"
 #include "ebb/ops/reduce.h"
 
@@ -188,11 +189,18 @@ void add_conv_gradients(const ConvAttrs& a, const Saved& s, bool transposed, con
   const Array w = s.needs(0) ? contiguous(s.in_array(1)) : Array();
   const Array x = s.needs(1) ? contiguous(s.in_array(0)) : Array();
   Array gx, gw;
+  const auto make_gx = [&] { gx = Array::empty(gy.dtype(), s.in_shape(0)); };
+  const auto make_gw = [&] { gw = Array::empty(gy.dtype(), s.in_shape(1)); };
+  if (s.needs(0) && s.needs(1) && num_threads() > 1) {
+    // The memory of this thread, whoever computes them.
+    make_gx();
+    make_gw();
+  }
   visit_differentiable(gy.dtype(), [&](auto t) {
     using T = decltype(t);
     const T* const dy = gy.data<T>();
     const auto of_input = [&] {
-      gx = Array::empty(gy.dtype(), s.in_shape(0));
+      if (!gx.defined()) make_gx();
       if (transposed) {
         kernels::conv_forward(shape, dy, w.data<T>(), nullptr, gx.mutable_data<T>());
       } else {
@@ -200,8 +208,8 @@ void add_conv_gradients(const ConvAttrs& a, const Saved& s, bool transposed, con
       }
     };
     const auto of_weight = [&] {
+      if (!gw.defined()) make_gw();
       const T* const from = x.data<T>();
-      gw = Array::empty(gy.dtype(), s.in_shape(1));
       kernels::conv_grad_weight(shape, transposed ? dy : from, transposed ? from : dy,
                                 gw.mutable_data<T>());
     };

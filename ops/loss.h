@@ -58,10 +58,10 @@ Tensor bce_with_logits(const Tensor& input, const Tensor& target, const BceOptio
 
 /// Binary cross entropy of logits that counts the less the surer the right answer is: -a q^gamma (t
 /// ln s(x) + (1 - t) ln(1 - s(x))), s the sigmoid, q = t (1 - s(x)) + (1 - t) s(x), element by
-/// element, where a is alpha for target 1 and 1 - alpha for target 0, or 1 throughout where alpha is
-/// -1. For the many places of an image at which there is nothing. Finite for all finite logits.
-/// Throws ValueError where alpha is neither -1 nor in [0, 1], or gamma is negative. Lin, Goyal,
-/// Girshick, He, Dollar 2017, "Focal loss for dense object detection".
+/// element, where a is alpha for target 1 and 1 - alpha for target 0, or 1 throughout where alpha
+/// is -1. For the many places of an image at which there is nothing. Finite for all finite logits.
+/// Throws ValueError where alpha is neither -1 nor in [0, 1], gamma is negative, or a target is
+/// outside [0, 1]. Lin, Goyal, Girshick, He, Dollar 2017, "Focal loss for dense object detection".
 Tensor sigmoid_focal_loss(const Tensor& input, const Tensor& target, double alpha = 0.25,
                           double gamma = 2, Reduction reduction = Reduction::kNone,
                           Where where = Where::current());

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ebb/ops/activation.h"
+#include "ebb/ops/creation.h"
 #include "ebb/ops/elementwise.h"
 #include "ebb/ops/loss_pointwise_util.h"
 #include "ebb/ops/unary.h"
@@ -64,6 +65,10 @@ struct SigmoidFocalLoss : PointwiseLoss<SigmoidFocalLoss, 2> {
     const T* t = r.in[1];
     const Parts<T> parts(a, x, t, n);
     for (int64_t k = 0; k < n; ++k) {
+      if (!(t[k] >= 0 && t[k] <= 1)) {
+        throw ValueError(
+            absl::StrCat("sigmoid_focal_loss: a target is ", t[k], "; it must be in [0, 1]"));
+      }
       y[k] = (share<T>(a) * t[k] + rest<T>(a)) * parts.power[k] * parts.cross_entropy(x, t, k);
     }
   }
@@ -74,23 +79,20 @@ struct SigmoidFocalLoss : PointwiseLoss<SigmoidFocalLoss, 2> {
     const T* t = r.in[1];
     const Parts<T> parts(a, x, t, n);
     const T gamma = static_cast<T>(a.parameter);
-    if (i == 1 && gamma != 0) {
-      run_row(kernels::Unary::kPowScalar, parts.off, d, n, {.a = a.parameter - 1});
-    }
     for (int64_t k = 0; k < n; ++k) {
       const T p = parts.positive(x, k);
       const T m = parts.negative(x, k);
       const T ce = parts.cross_entropy(x, t, k);
       const T factor = share<T>(a) * t[k] + rest<T>(a);
+      const T q = parts.off[k];
       if (i == 0) {
         // q'/q has a limit where q vanishes, and q^gamma is 0 there but for gamma 0.
-        const T q = parts.off[k];
         const T relative = q > 0 ? p * m * (1 - 2 * t[k]) / q : T{0};
         d[k] = factor * parts.power[k] * ((1 - t[k]) * p - t[k] * m + gamma * relative * ce);
       } else {
-        const T power_slope = gamma == 0 ? T{0} : gamma * d[k] * (m - p);
-        d[k] =
-            share<T>(a) * parts.power[k] * ce + factor * (power_slope * ce - parts.power[k] * x[k]);
+        // The cross entropy vanishes as fast as q does.
+        const T relative = q > 0 ? (m - p) * (ce / q) : T{0};
+        d[k] = parts.power[k] * (share<T>(a) * ce + factor * (gamma * relative - x[k]));
       }
     }
   }
@@ -105,14 +107,16 @@ struct SigmoidFocalLoss : PointwiseLoss<SigmoidFocalLoss, 2> {
     // Above 0, so that its powers below 0 times what vanishes with it are 0.
     const double tiny = x.dtype() == kFloat64 ? std::numeric_limits<double>::min()
                                               : std::numeric_limits<float>::min();
-    const Tensor q = clamp(t * m + (1 - t) * p, tiny, std::numeric_limits<double>::infinity());
+    const Tensor off = t * m + (1 - t) * p;
+    const Tensor q = clamp(off, tiny, std::numeric_limits<double>::infinity());
     const Tensor ce = -(t * logsigmoid(x) + (1 - t) * logsigmoid(-x));
-    const Tensor power = pow(q, gamma);
+    Tensor power = pow(q, gamma);
+    if (gamma != 0) power = where(off > 0, power, zeros_like(power));
     const Tensor factor = share<double>(a) * t + rest<double>(a);
     const Tensor q_slope = i == 0 ? p * m * (1 - 2 * t) : m - p;
     const Tensor ce_slope = i == 0 ? (1 - t) * p - t * m : -x;
     Tensor d = power * ce_slope;
-    if (gamma != 0) d = d + gamma * pow(q, gamma - 1) * q_slope * ce;
+    if (gamma != 0) d = d + gamma * power * (q_slope / q) * ce;
     d = factor * d;
     return i == 0 ? d : d + share<double>(a) * power * ce;
   }

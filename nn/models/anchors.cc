@@ -12,8 +12,9 @@ namespace ebb::nn::models {
 AnchorGenerator::AnchorGenerator(AnchorOptions options) : options_(std::move(options)) {
   auto require_positive = [](const char* what, const std::vector<double>& values) {
     for (const double v : values) {
-      if (!(v > 0)) {
-        throw ValueError(absl::StrCat("AnchorGenerator: ", what, " ", v, "; it must be above 0"));
+      if (!(v > 0) || std::isinf(v)) {
+        throw ValueError(
+            absl::StrCat("AnchorGenerator: ", what, " ", v, "; it must be above 0 and finite"));
       }
     }
   };
@@ -59,7 +60,8 @@ Tensor AnchorGenerator::operator()(size_t level, int64_t rows, int64_t columns, 
   }
   const Tensor base = around_origin(level);
   const int64_t each = base.size(0);
-  const Array boxes = Array::empty(kFloat32, {rows * columns * each, 4});
+  const Array places = Array::empty(kFloat32, {rows, columns, each, 4});  // which may be too many
+  const Array boxes = places.view_as({rows * columns * each, 4});
   float* out = boxes.mutable_data<float>();
   const float* from = base.data<float>();
   for (int64_t row = 0; row < rows; ++row) {

@@ -98,6 +98,10 @@ void MobileNetV2::start() {
   features.append(rectified(o.in_channels, in, 3, 2, 1, o.norm));
   for (const auto& [expansion, channels, blocks, stride] : o.stages) {
     const int64_t out = width(factor, channels);
+    if (expansion < 1 || blocks < 1 || stride < 1) {
+      throw ValueError(absl::StrCat("MobileNetV2: a stage of ", blocks, " blocks with expansion ",
+                                    expansion, " and stride ", stride, "; at least 1 each"));
+    }
     for (int64_t i = 0; i < blocks; ++i) {
       features.add<InvertedResidual>(BlockOptions{.in = in,
                                                   .out = out,

@@ -42,6 +42,18 @@ RetinaNetOptions checked(RetinaNetOptions o) {
                                   ", the score threshold ", o.score_threshold,
                                   "; they must be in (0, 1) and [0, 1)"));
   }
+  const auto is_share = [](double v) { return v >= 0 && v <= 1; };
+  if (!is_share(o.nms_threshold) || !is_share(o.matching.low) || !is_share(o.matching.high) ||
+      o.matching.low > o.matching.high) {
+    throw ValueError(absl::StrCat("RetinaNet: the threshold of suppression is ", o.nms_threshold,
+                                  ", those of matching ", o.matching.low, " and ", o.matching.high,
+                                  "; they must be in [0, 1], the latter in order"));
+  }
+  if (!(is_share(o.focal_alpha) || o.focal_alpha == -1) || !(o.focal_gamma >= 0)) {
+    throw ValueError(absl::StrCat("RetinaNet: focal_alpha is ", o.focal_alpha, ", focal_gamma ",
+                                  o.focal_gamma, "; the first must be in [0, 1] or -1, the second ",
+                                  "at least 0"));
+  }
   o.backbone.num_classes = 0;
   return o;
 }
@@ -194,9 +206,9 @@ RetinaNetLoss RetinaNet::loss(At image, const Tensor& boxes, const Tensor& label
                                     "; it must be in [0, ", options_.num_classes, ")"));
     }
     const double* b = &corners[4 * g];
-    if (!(b[0] < b[2] && b[1] < b[3])) {
+    if (!(b[0] < b[2] && b[1] < b[3] && std::isfinite((b[2] - b[0]) * (b[3] - b[1])))) {
       throw ValueError(absl::StrCat("RetinaNet: box ", g, " is ", b[0], ", ", b[1], ", ", b[2],
-                                    ", ", b[3], "; it must have an area"));
+                                    ", ", b[3], "; it must have a finite area"));
     }
   }
 

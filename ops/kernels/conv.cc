@@ -258,7 +258,7 @@ int64_t useful_threads(const ConvPlan& p, const Choice& choice) {
   return std::min<int64_t>(num_threads(), static_cast<int64_t>(std::min(shares, 1e6)));
 }
 
-constexpr int64_t kUnit = 16;  // channels that no thread shares with another
+constexpr int64_t kUnit = 32;  // channels that no thread shares with another: Winograd's blocks
 
 // Whether the channels of a group can go to several threads: not where a share by itself would go
 // another way, and not where the order of sums follows from their number.

@@ -2,10 +2,13 @@
 #include "ebb/core/parallel.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -153,6 +156,28 @@ TEST(Parallel, ThreadCountMustBePositive) {
   EXPECT_THROW(set_num_threads(0), ValueError);
   EXPECT_THROW(set_num_threads(-3), ValueError);
   EXPECT_EQ(num_threads(), before);
+}
+
+// A child has none of its parent's threads, neither to work nor to wait for at its end.
+TEST(Parallel, AChildProcessWorksAlone) {
+  const int before = num_threads();
+  set_num_threads(3);
+  const auto sum = [] {
+    std::atomic<int64_t> total = 0;
+    parallel_for(1000, 1, [&](int64_t begin, int64_t end) { total += end - begin; });
+    return total.load();
+  };
+  EXPECT_EQ(sum(), 1000);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(20);
+    std::exit(sum() == 1000 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  set_num_threads(before);
 }
 
 }  // namespace

@@ -82,6 +82,12 @@ TEST(ConvThreads, Winograd) {
   // A share's transformed weights are all kept, those of the whole are not.
   check_targets(square(1, 96, 64, 1, 56, 56, 3, 1, 1));
   check_targets(square(1, 96, 80, 1, 56, 56, 3, 1, 1));
+  // Shares that would not be whole blocks of channels.
+  check_targets(square(1, 128, 96, 1, 36, 36, 3, 1, 1));
+  check_targets(square(1, 256, 96, 1, 20, 20, 3, 1, 1));
+  check_targets(square(1, 146, 112, 1, 51, 38, 3, 1, 1));
+  check_targets(
+      {3, 2, 28, 80, 1, {10, 12, 13}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {0, 1, 2}, {7, 12, 15}});
   check_targets(square(1, 400, 368, 1, 8, 8, 3, 1, 1));  // few tiles
 }
 

@@ -258,6 +258,17 @@ TEST(TransformerXL, SegmentsSeeWhatCameBefore) {
   }
 }
 
+TEST(TransformerXL, MemoryIsNotTheCallersBuffer) {
+  nn::TransformerXL m(kWidth, kHeads, 1, small(false));
+  scramble(m);
+  const Tensor x = normal({3, kWidth});
+  const std::vector<double> before = x.to_vector<double>();
+  nn::SegmentMemory memory(8);
+  m(x, &memory);
+  Parameter(x).copy_from(zeros_like(x));  // used again
+  EXPECT_EQ(memory.of_layer(0).to_vector<double>(), before);
+}
+
 // Through L layers a memory of M positions is felt L M positions later, and no further.
 TEST(TransformerXL, ForgetsWhatIsTooFarBack) {
   nn::TransformerXL m(kWidth, kHeads, 2, small(false));

@@ -3,6 +3,7 @@
 // learning to find rectangles.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "ebb/nn/init.h"
@@ -134,6 +135,8 @@ TEST(Anchors, StandAtEveryPlace) {
   EXPECT_THAT(anchors(1, 1, 1, 17, 24).to_vector<float>(), ElementsAre(-8, -8, 8, 8));
   EXPECT_THROW(anchors(2, 1, 1, 8, 8), IndexError);
   EXPECT_THROW(anchors(0, 0, 1, 8, 8), ValueError);
+  EXPECT_THROW(anchors(0, int64_t{1} << 32, int64_t{1} << 32, 8, 8), Error);
+  EXPECT_THROW(AnchorGenerator({.sizes = {{std::numeric_limits<double>::infinity()}}}), ValueError);
   EXPECT_THROW(AnchorGenerator({.sizes = {}}), ValueError);
   EXPECT_THROW(AnchorGenerator({.sizes = {{}}}), ValueError);
   EXPECT_THROW(AnchorGenerator({.aspect_ratios = {0}}), ValueError);
@@ -444,6 +447,9 @@ TEST(RetinaNet, RefusesWhatDoesNotFit) {
   EXPECT_THROW(net.loss(image, boxes, from_vector(std::vector<int64_t>{2})), IndexError);
   EXPECT_THROW(net.loss(image, boxes, from_vector(std::vector<int64_t>{-1})), IndexError);
   EXPECT_THROW(net.loss(image, zeros({1, 4}), labels), ValueError);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const Tensor endless = from_vector(std::vector<float>{4, 4, kInfinity, kInfinity}, {1, 4});
+  EXPECT_THROW(net.loss(image, endless, labels), ValueError);
   RetinaNetOptions options = tiny();
   options.extra = ExtraLevels::kMaxPool;  // more levels than there are anchors for
   EXPECT_THROW(RetinaNet{options}, ValueError);
@@ -458,6 +464,15 @@ TEST(RetinaNet, RefusesWhatDoesNotFit) {
   EXPECT_THROW(RetinaNet{options}, ValueError);
   options = tiny();
   options.num_classes = 0;
+  EXPECT_THROW(RetinaNet{options}, ValueError);
+  options = tiny();
+  options.nms_threshold = std::nan("");
+  EXPECT_THROW(RetinaNet{options}, ValueError);
+  options = tiny();
+  options.matching = {.high = 0.3, .low = 0.4};
+  EXPECT_THROW(RetinaNet{options}, ValueError);
+  options = tiny();
+  options.focal_gamma = -1;
   EXPECT_THROW(RetinaNet{options}, ValueError);
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -166,6 +167,11 @@ TEST(Nms, ReadsViewsAndRefusesWhatDoesNotFit) {
   EXPECT_THROW(nms(testing::integers({6, 4}, 0, 1), scores, 0.5), DTypeError);
   EXPECT_THROW(batched_nms(boxes, scores, testing::integers({5}, 0, 1), 0.5), ShapeError);
   EXPECT_THROW(batched_nms(boxes, scores, scores, 0.5), DTypeError);
+  EXPECT_THROW(batched_nms(boxes, scores, Tensor(), 0.5), ValueError);
+  EXPECT_THROW(nms(boxes, scores, std::nan("")), ValueError);
+  EXPECT_THROW(nms(boxes, scores * std::nan(""), 0.5), ValueError);
+  EXPECT_THROW(encode_boxes(boxes, cast(boxes, kFloat32)), DTypeError);
+  EXPECT_THROW(decode_boxes(boxes, cast(boxes, kFloat32)), DTypeError);
 }
 
 TEST(BoxCode, ByHand) {

@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "ebb/autograd/engine.h"
 #include "ebb/autograd/leaf.h"
+#include "ebb/ops/creation.h"
 #include "ebb/ops/elementwise.h"
 #include "ebb/ops/reduce.h"
 #include "ebb/tests/ops/loss_samples.h"
@@ -130,6 +132,31 @@ TEST(FocalLoss, SlopesByHardTargetsAreRight) {
           1e-8);
     }
   }
+}
+
+// Where the loss vanishes, so do its slopes, whichever way they are computed.
+TEST(FocalLoss, SlopesVanishWithTheLoss) {
+  for (const DType dtype : {kFloat32, kFloat64}) {
+    for (const double gamma : {0.1, 0.5, 1.0, 2.0}) {
+      for (const double logit : {200.0, 1e4}) {
+        for (const bool graph : {false, true}) {
+          const Tensor x = variable(full({1}, logit, {.dtype = dtype}));
+          const Tensor t = variable(full({1}, 1, {.dtype = dtype}));
+          const Tensor y = sigmoid_focal_loss(x, t, 0.25, gamma).sum();
+          const std::vector<Tensor> g = grad({y}, {x, t}, {.create_graph = graph});
+          EXPECT_NEAR(g[0].item(), 0, 1e-6) << gamma << " " << logit << " " << graph;
+          EXPECT_NEAR(g[1].item(), 0, 1e-4) << gamma << " " << logit << " " << graph;
+        }
+      }
+    }
+  }
+}
+
+TEST(FocalLoss, RefusesTargetsThatAreNoProbabilities) {
+  const Tensor x = zeros({2});
+  EXPECT_THROW(sigmoid_focal_loss(x, full({2}, 1.5)), ValueError);
+  EXPECT_THROW(sigmoid_focal_loss(x, full({2}, -0.1)), ValueError);
+  EXPECT_THROW(sigmoid_focal_loss(x, full({2}, std::nan(""))), ValueError);
 }
 
 }  // namespace
