@@ -276,11 +276,15 @@ HWY_NOINLINE void correlate(const Task<T>& t, Workspace& workspace) {
 constexpr size_t kMostWide = 8;      // vectors of a block
 constexpr size_t kMostChannels = 6;  // of a block
 #if HWY_TARGET == HWY_AVX3
-constexpr size_t kSums = 24;  // of 32 registers
+constexpr size_t kRegisters = 32;
+// One less of three channels, which leaves registers for the source.
+constexpr size_t most_vectors(size_t channels) {
+  return std::min(channels == 3 ? 7 : kMostWide, 24 / channels);
+}
 #else
-constexpr size_t kSums = 12;
+constexpr size_t kRegisters = 16;
+constexpr size_t most_vectors(size_t channels) { return std::min(kMostWide, 12 / channels); }
 #endif
-constexpr size_t most_vectors(size_t channels) { return std::min(kMostWide, kSums / channels); }
 
 struct Spread {
   size_t terms;
@@ -309,14 +313,31 @@ HWY_NOINLINE void spread_block(const Spread& g, const float* x, const float* w, 
   for (size_t p = 0; p < g.terms; ++p) {
     const float* const from = x + g.offsets[p];
     const float* const weight = w + g.weights[p];
-    V row[kVectors];
-    HWY_UNROLL(8)
-    for (size_t v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, from + v * kN);
-    HWY_UNROLL(8)
-    for (size_t r = 0; r < kRows; ++r) {
-      const V value = hn::Set(d, weight[static_cast<ptrdiff_t>(r) * g.w_row]);
+    const auto value = [&](size_t r) HWY_ATTR {
+      return hn::Set(d, weight[static_cast<ptrdiff_t>(r) * g.w_row]);
+    };
+    // One operand is held as a whole, the other comes by and by: the source, or where the sums
+    // leave too few registers for that, the weights.
+    if constexpr (kRows * kVectors + kVectors + 1 > kRegisters) {
+      V values[kRows];
       HWY_UNROLL(8)
-      for (size_t v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(value, row[v], sum[r][v]);
+      for (size_t r = 0; r < kRows; ++r) values[r] = value(r);
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) {
+        const V row = hn::LoadU(d, from + v * kN);
+        HWY_UNROLL(8)
+        for (size_t r = 0; r < kRows; ++r) sum[r][v] = hn::MulAdd(values[r], row, sum[r][v]);
+      }
+    } else {
+      V row[kVectors];
+      HWY_UNROLL(8)
+      for (size_t v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, from + v * kN);
+      HWY_UNROLL(8)
+      for (size_t r = 0; r < kRows; ++r) {
+        const V factor = value(r);
+        HWY_UNROLL(8)
+        for (size_t v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(factor, row[v], sum[r][v]);
+      }
     }
   }
   HWY_UNROLL(8)
