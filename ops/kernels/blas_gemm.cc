@@ -293,23 +293,15 @@ template <size_t kTerms, class T>
 HWY_NOINLINE void gemm_few_terms(const detail::GemmArgs<T>& g) {
   const Block<T>& p = g.block;
   const FewTerms<T> terms{g.m, p.alpha, g.a, p.a_row, p.a_col, g.b, p.b_row, g.c, p.ldc};
-  const auto run = [&](const auto& start) HWY_ATTR {
-    const hn::ScalableTag<T> d;
-    if (g.n <= kStripsUpTo<T>) return terms_in_strips<kTerms>(d, terms, 0, g.n, start);
-    FewTerms<T> row = terms;
-    row.m = 1;
-    for (size_t i = 0; i < g.m; ++i, row.u += row.u_row, row.c += row.ldc) {
-      terms_in_strips<kTerms>(d, row, 0, g.n, start);
-    }
-  };
   const T beta = p.beta;
   if (beta == 1) {
-    run([](auto d, const T* at) HWY_ATTR { return hn::LoadU(d, at); });
+    add_terms<kTerms>(terms, g.n, [](auto d, const T* at) HWY_ATTR { return hn::LoadU(d, at); });
   } else if (beta == 0) {
-    run([](auto d, const T*) HWY_ATTR { return hn::Zero(d); });
+    add_terms<kTerms>(terms, g.n, [](auto d, const T*) HWY_ATTR { return hn::Zero(d); });
   } else {
-    run([beta](auto d, const T* at)
-            HWY_ATTR { return hn::Mul(hn::Set(d, beta), hn::LoadU(d, at)); });
+    add_terms<kTerms>(terms, g.n, [beta](auto d, const T* at) HWY_ATTR {
+      return hn::Mul(hn::Set(d, beta), hn::LoadU(d, at));
+    });
   }
 }
 

@@ -82,6 +82,18 @@ HWY_INLINE void terms_in_strips(D d, const FewTerms<T>& g, size_t j, size_t n, c
 template <class T>
 inline constexpr size_t kStripsUpTo = 16 * kLanes<hn::ScalableTag<T>>;
 
+// All n columns.
+template <size_t kTerms, class T, class Start>
+HWY_INLINE void add_terms(FewTerms<T> g, size_t n, const Start& start) {
+  const hn::ScalableTag<T> d;
+  if (n <= kStripsUpTo<T>) return terms_in_strips<kTerms>(d, g, 0, n, start);
+  const size_t rows = g.m;
+  g.m = 1;
+  for (size_t i = 0; i < rows; ++i, g.u += g.u_row, g.c += g.ldc) {
+    terms_in_strips<kTerms>(d, g, 0, n, start);
+  }
+}
+
 }  // namespace
 }  // namespace ebb::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -200,23 +200,26 @@ HWY_INLINE hn::Vec<D> row_sum(D d, size_t n, const Row& row, const T* x) {
   return hn::Add(s0, s1);
 }
 
-// The products of all rows with x, one row after the other: row(i) gives the elements of row i.
-template <class D, class Rows, typename T = hn::TFromD<D>>
-HWY_INLINE void dot_rows_in_turn(D d, size_t m, size_t n, T alpha, const Rows& row, const T* x,
-                                 T beta, T* y) {
+// y = alpha * A x + beta * y, one row after the other: sum(i) is the product of row i with x before
+// its lanes are added up.
+template <class D, class Sum, typename T = hn::TFromD<D>>
+HWY_INLINE void dot_rows_in_turn(D d, size_t m, T alpha, const Sum& sum, T beta, T* y) {
   constexpr size_t kN = kLanes<D>;
   HWY_ALIGN T sums[4 * kN];
-  size_t i = 0;
-  for (; i + 4 <= m; i += 4) {
+  for (size_t i = 0; i < m; i += 4) {
+    const size_t rows = m - i < 4 ? m - i : 4;
     // A loop of few loads: what fetches ahead tells streams apart by the loads that read them.
     HWY_UNROLL(1)
-    for (size_t r = 0; r < 4; ++r) hn::Store(row_sum(d, n, row(i + r), x), d, sums + r * kN);
-    store_four_sums(d, hn::Load(d, sums), hn::Load(d, sums + kN), hn::Load(d, sums + 2 * kN),
-                    hn::Load(d, sums + 3 * kN), alpha, beta, y + i);
-  }
-  for (; i < m; ++i) {
-    const T sum = alpha * reduce_lanes(d, row_sum(d, n, row(i), x), AddLanes());
-    y[i] = beta == 0 ? sum : sum + beta * y[i];
+    for (size_t r = 0; r < rows; ++r) hn::Store(sum(i + r), d, sums + r * kN);
+    if (rows == 4) {
+      store_four_sums(d, hn::Load(d, sums), hn::Load(d, sums + kN), hn::Load(d, sums + 2 * kN),
+                      hn::Load(d, sums + 3 * kN), alpha, beta, y + i);
+      continue;
+    }
+    for (size_t r = 0; r < rows; ++r) {
+      const T product = alpha * reduce_lanes(d, hn::Load(d, sums + r * kN), AddLanes());
+      y[i + r] = beta == 0 ? product : product + beta * y[i + r];
+    }
   }
 }
 
@@ -235,7 +238,8 @@ HWY_NOINLINE void dot_in_registers(size_t m, size_t n, T alpha, const T* a, ptrd
   V xs[kV];
   HWY_UNROLL(24)
   for (size_t v = 0; v < kV; ++v) xs[v] = load(x, v);
-  const auto row_of = [&](const T* row) HWY_ATTR {
+  const auto sum = [&](size_t i) HWY_ATTR {
+    const T* const row = a + static_cast<ptrdiff_t>(i) * lda;
     V s[2] = {hn::Zero(d), hn::Zero(d)};
     HWY_UNROLL(24)
     for (size_t v = 0; v < kV; ++v) {
@@ -245,18 +249,7 @@ HWY_NOINLINE void dot_in_registers(size_t m, size_t n, T alpha, const T* a, ptrd
     }
     return hn::Add(s[0], s[1]);
   };
-  HWY_ALIGN T sums[4 * kN];
-  size_t i = 0;
-  for (; i + 4 <= m; i += 4) {
-    HWY_UNROLL(1)
-    for (size_t r = 0; r < 4; ++r, a += lda) hn::Store(row_of(a), d, sums + r * kN);
-    store_four_sums(d, hn::Load(d, sums), hn::Load(d, sums + kN), hn::Load(d, sums + 2 * kN),
-                    hn::Load(d, sums + 3 * kN), alpha, beta, y + i);
-  }
-  for (; i < m; ++i, a += lda) {
-    const T sum = alpha * reduce_lanes(d, row_of(a), AddLanes());
-    y[i] = beta == 0 ? sum : sum + beta * y[i];
-  }
+  dot_rows_in_turn(d, m, alpha, sum, beta, y);
 }
 
 #if HWY_TARGET == HWY_AVX3
@@ -275,8 +268,11 @@ inline constexpr auto kDotsInRegisters = dots_in_registers<T, kWhole>(
 template <class T>
 HWY_NOINLINE void dot_in_order(size_t m, size_t n, T alpha, const T* a, ptrdiff_t lda, const T* x,
                                T beta, T* y) {
-  const auto row = [=](size_t i) { return StoredRow<T>{a + static_cast<ptrdiff_t>(i) * lda}; };
-  dot_rows_in_turn(hn::ScalableTag<T>(), m, n, alpha, row, x, beta, y);
+  const hn::ScalableTag<T> d;
+  const auto sum = [=](size_t i) HWY_ATTR {
+    return row_sum(d, n, StoredRow<T>{a + static_cast<ptrdiff_t>(i) * lda}, x);
+  };
+  dot_rows_in_turn(d, m, alpha, sum, beta, y);
 }
 
 template <class D, typename T = hn::TFromD<D>>
@@ -288,10 +284,11 @@ HWY_INLINE void update_all_rows(D d, size_t m, size_t n, T alpha, const T* u, co
       return update_all_rows(hn::Half<D>(), m, n, alpha, u, v, a, lda, x, y, beta);
     }
   }
-  const auto row = [=](size_t i) {
-    return UpdatedRow<T>{a + static_cast<ptrdiff_t>(i) * lda, v, alpha * u[i]};
+  const auto sum = [=](size_t i) HWY_ATTR {
+    const UpdatedRow<T> row{a + static_cast<ptrdiff_t>(i) * lda, v, alpha * u[i]};
+    return row_sum(d, n, row, x);
   };
-  dot_rows_in_turn(d, m, n, T{1}, row, x, beta, y);
+  dot_rows_in_turn(d, m, T{1}, sum, beta, y);
 }
 
 template <class T>
@@ -488,14 +485,8 @@ void outer_product(size_t m, size_t n, const T* u, ptrdiff_t u_row, const T* v, 
       narrow_outer<decltype(columns)::value>(hn::ScalableTag<T>(), 0, m, u, v, y);
     });
   }
-  const auto from_zero = [](auto d, const T*) HWY_ATTR { return hn::Zero(d); };
-  FewTerms<T> g{m, T{1}, u, u_row, 0, v, 0, y, ldy};
-  const hn::ScalableTag<T> d;
-  if (n <= kStripsUpTo<T>) return terms_in_strips<1>(d, g, 0, n, from_zero);
-  g.m = 1;
-  for (size_t i = 0; i < m; ++i, g.u += u_row, g.c += ldy) {
-    terms_in_strips<1>(d, g, 0, n, from_zero);
-  }
+  add_terms<1>(FewTerms<T>{m, T{1}, u, u_row, 0, v, 0, y, ldy}, n,
+               [](auto d, const T*) HWY_ATTR { return hn::Zero(d); });
 }
 
 template <class T>
