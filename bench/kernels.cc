@@ -27,6 +27,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "ebb/core/memory.h"
 #include "ebb/ops/kernels/binary.h"
 #include "ebb/ops/kernels/blas.h"
@@ -339,31 +340,38 @@ void products(Bench& bench) {
 }
 
 void matrix_vector(Bench& bench) {
-  for (const int64_t n : {32, 64, 128, 256, 512, 1024, 2048}) {
-    const auto un = static_cast<size_t>(n);
-    const int in = static_cast<int>(n);
-    auto a = numbers(un * un);
-    const auto x = numbers(un);
-    auto y = numbers(un);
-    const std::string size = std::to_string(n);
+  struct Size {
+    int64_t m, n;
+  };
+  constexpr Size kSizes[] = {{32, 32},    {64, 64},     {128, 128},   {256, 256},
+                             {512, 512},  {1024, 1024}, {2048, 2048}, {64, 2},
+                             {1024, 128}, {450, 150},   {450, 300}};
+  for (const auto [m, n] : kSizes) {
+    const auto elements = static_cast<size_t>(m * n);
+    const auto longer = static_cast<size_t>(std::max(m, n));
+    const int rows = static_cast<int>(m);
+    const int cols = static_cast<int>(n);
+    auto a = numbers(elements);
+    const auto x = numbers(longer);
+    auto y = numbers(longer);
+    const std::string size = m == n ? std::to_string(n) : absl::StrCat(m, "x", n);
+    const auto gemv = [&, m = m, n = n](const std::string& name, bool turned) {
+      bench.memory(
+          name + size, elements, false,
+          [&] { kernels::gemv(turned, m, n, 1.f, a.data(), n, x.data(), 0.f, y.data()); },
+          [&] {
+            cblas_sgemv(CblasRowMajor, turned ? CblasTrans : CblasNoTrans, rows, cols, 1, a.data(),
+                        cols, x.data(), 1, 0, y.data(), 1);
+          });
+    };
+    gemv("gemv.", false);
+    gemv("gemv_t.", true);
     bench.memory(
-        "gemv." + size, un * un, false,
-        [&] { kernels::gemv(false, n, n, 1.f, a.data(), n, x.data(), 0.f, y.data()); },
+        "ger." + size, elements, true,
+        [&, m = m, n = n] { kernels::ger(m, n, 1e-6f, x.data(), y.data(), a.data(), n); },
         [&] {
-          cblas_sgemv(CblasRowMajor, CblasNoTrans, in, in, 1, a.data(), in, x.data(), 1, 0,
-                      y.data(), 1);
+          cblas_sger(CblasRowMajor, rows, cols, 1e-6f, x.data(), 1, y.data(), 1, a.data(), cols);
         });
-    bench.memory(
-        "gemv_t." + size, un * un, false,
-        [&] { kernels::gemv(true, n, n, 1.f, a.data(), n, x.data(), 0.f, y.data()); },
-        [&] {
-          cblas_sgemv(CblasRowMajor, CblasTrans, in, in, 1, a.data(), in, x.data(), 1, 0, y.data(),
-                      1);
-        });
-    bench.memory(
-        "ger." + size, un * un, true,
-        [&] { kernels::ger(n, n, 1e-6f, x.data(), y.data(), a.data(), n); },
-        [&] { cblas_sger(CblasRowMajor, in, in, 1e-6f, x.data(), 1, y.data(), 1, a.data(), in); });
   }
 }
 
