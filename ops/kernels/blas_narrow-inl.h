@@ -89,27 +89,45 @@ void narrow_t(size_t m, T alpha, const T* a, const T* x, T beta, T* y) {
   }
 }
 
+template <size_t kColumns, class D, class V = hn::Vec<D>, typename T = hn::TFromD<D>>
+HWY_INLINE void store_columns(D d, const V* columns, T* to) {
+  if constexpr (kLanes<D> == 1 || kColumns == 1) {
+    for (size_t c = 0; c < kColumns; ++c) hn::StoreU(columns[c], d, to + c);
+  } else if constexpr (kColumns == 2) {
+    hn::StoreInterleaved2(columns[0], columns[1], d, to);
+  } else if constexpr (kColumns == 3) {
+    hn::StoreInterleaved3(columns[0], columns[1], columns[2], d, to);
+  } else {
+    hn::StoreInterleaved4(columns[0], columns[1], columns[2], columns[3], d, to);
+  }
+}
+
 // y = u v', from row i on.
 template <size_t kColumns, class D, typename T = hn::TFromD<D>>
 HWY_INLINE void narrow_outer(D d, size_t i, size_t m, const T* u, const T* v, T* y) {
   constexpr size_t kN = kLanes<D>;
   for (; i + kN <= m; i += kN) {
     const auto x = hn::LoadU(d, u + i);
-    const auto column = [&](size_t c) HWY_ATTR { return hn::Mul(x, hn::Set(d, v[c])); };
-    T* const to = y + i * kColumns;
-    if constexpr (kN == 1 || kColumns == 1) {
-      for (size_t c = 0; c < kColumns; ++c) hn::StoreU(column(c), d, to + c);
-    } else if constexpr (kColumns == 2) {
-      hn::StoreInterleaved2(column(0), column(1), d, to);
-    } else if constexpr (kColumns == 3) {
-      hn::StoreInterleaved3(column(0), column(1), column(2), d, to);
-    } else {
-      hn::StoreInterleaved4(column(0), column(1), column(2), column(3), d, to);
-    }
+    hn::Vec<D> columns[kColumns];
+    for (size_t c = 0; c < kColumns; ++c) columns[c] = hn::Mul(x, hn::Set(d, v[c]));
+    store_columns<kColumns>(d, columns, y + i * kColumns);
   }
   if constexpr (kN > 1) {
     if (i < m) narrow_outer<kColumns>(Shorter<D>(), i, m, u, v, y);
   }
+}
+
+// A += alpha * u v'
+template <size_t kColumns, class T>
+void narrow_ger(size_t m, T alpha, const T* u, const T* v, T* a) {
+  narrow_rows<kColumns>(hn::ScalableTag<T>(), 0, m, a,
+                        [=](auto d, auto* columns, size_t i) HWY_ATTR {
+                          const auto x = hn::Mul(hn::Set(d, alpha), hn::LoadU(d, u + i));
+                          for (size_t c = 0; c < kColumns; ++c) {
+                            columns[c] = hn::MulAdd(x, hn::Set(d, v[c]), columns[c]);
+                          }
+                          store_columns<kColumns>(d, columns, a + i * kColumns);
+                        });
 }
 
 // f(n) with a narrow matrix's number of columns as a constant.

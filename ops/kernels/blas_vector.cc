@@ -453,6 +453,10 @@ HWY_INLINE void ger_rows(size_t n, T alpha, const T* u, const T* v, T* a, ptrdif
 
 template <class T>
 void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda) {
+  if (narrow(n, lda)) {
+    return with_columns(
+        n, [=](auto columns) HWY_ATTR { narrow_ger<decltype(columns)::value>(m, alpha, u, v, a); });
+  }
   if (n > kStripsUpTo<T>) {
     // Four at a time spare loads of v; from outside the L2 cache, one row comes in faster.
     constexpr size_t kNear = size_t{512} << 10;
@@ -462,15 +466,17 @@ void ger(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t ld
     for (; i < m; ++i, a += lda) ger_rows<1>(n, alpha, u + i, v, a, lda);
     return;
   }
-  const hn::ScalableTag<T> d;
-  const FewTerms<T> g{m, alpha, u, 1, 0, v, 0, a, lda};
-  terms_in_strips<1>(d, g, 0, n, [](auto t, const T* at) HWY_ATTR { return hn::LoadU(t, at); });
+  add_terms<1>(FewTerms<T>{m, alpha, u, 1, 0, v, 0, a, lda}, n,
+               [](auto d, const T* at) HWY_ATTR { return hn::LoadU(d, at); });
 }
 
 template <class T>
 void ger_gemv(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff_t lda, const T* x,
               T beta, T* y) {
-  if (narrow(n, lda)) {
+  // One pass pays where it spares the way from a cache further out than the first. With masked
+  // stores of a row's last part, which the loads of the next row wait for, it has to be far.
+  const bool waits = HWY_TARGET == HWY_AVX3 && n % kLanes<hn::ScalableTag<T>> != 0;
+  if (m * n * sizeof(T) <= (waits ? size_t{512} << 10 : size_t{32} << 10)) {
     ger(m, n, alpha, u, v, a, lda);
     return gemv_n(m, n, T{1}, a, lda, x, beta, y);
   }

@@ -449,7 +449,7 @@ void check_rounding(int64_t m, int64_t n) {
 
 TEST(Gemv, WithARankOneUpdateInOnePass) {
   for_each_target([] {
-    for (const int64_t n : {1, 3, 7, 8, 16, 31, 64, 100, 120, 150, 257, 300, 304, 784}) {
+    for (const int64_t n : {1, 3, 7, 8, 16, 31, 64, 100, 120, 150, 257, 300, 304, 700, 784}) {
       for (const int64_t m : {61, 203}) {
         check_rounding<float>(m, n);
         check_rounding<double>(m, n);
