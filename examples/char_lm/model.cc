@@ -163,7 +163,7 @@ class Transformer final : public Model {
   }
 
   Tokens sample(const Tokens& prompt, int64_t count, double temperature) override {
-    return net_.generate(prompt, count, {.temperature = temperature});
+    return net_.generate(prompt, count, {.temperature = temperature, .context = length_});
   }
 
  private:

@@ -152,12 +152,14 @@ int64_t draw(const Tensor& scores, const SampleOptions& options, Generator& gene
 
 std::vector<int64_t> TransformerLM::generate(Span<const int64_t> prompt, int64_t count,
                                              const SampleOptions& options, Generator& generator) {
-  if (prompt.empty() || count < 0 || !(options.temperature >= 0) || options.top_k.value_or(1) < 1) {
+  const int64_t top_k = options.top_k.value_or(1);
+  const int64_t given = options.context.value_or(1);
+  if (prompt.empty() || count < 0 || !(options.temperature >= 0) || top_k < 1 || given < 1) {
     throw ValueError(absl::StrCat("TransformerLM: the prompt has ", prompt.size(),
                                   " tokens, count is ", count, ", temperature ",
-                                  options.temperature, ", top_k ", options.top_k.value_or(1),
-                                  "; there must be a token, top_k be at least 1 and neither of the "
-                                  "others negative"));
+                                  options.temperature, ", top_k ", top_k, ", context ", given,
+                                  "; there must be a token, top_k and context be at least 1 and "
+                                  "neither of the others negative"));
   }
   struct Evaluation {
     explicit Evaluation(TransformerLM& m) : model(m), was_training(m.is_training()) { m.eval(); }
@@ -166,18 +168,19 @@ std::vector<int64_t> TransformerLM::generate(Span<const int64_t> prompt, int64_t
     bool was_training;
   } const evaluation(*this);
 
-  const bool bounded = positions != nullptr;
+  int64_t window = options.context.value_or(std::numeric_limits<int64_t>::max());
+  if (positions != nullptr) window = std::min(window, options_.max_length);
   std::vector<int64_t> all(prompt.begin(), prompt.end());
   const auto last = [&](int64_t n) {
     n = std::min(n, static_cast<int64_t>(all.size()));
     return Tensor(Array::of<int64_t>({n}, Span<const int64_t>(all).last(static_cast<size_t>(n))));
   };
   State state;
-  Tensor next = last(bounded ? options_.max_length : static_cast<int64_t>(all.size()));
+  Tensor next = last(window);
   for (int64_t i = 0; i < count; ++i) {
-    if (bounded && state.length() + next.size(0) > options_.max_length) {
+    if (state.length() + next.size(0) > window) {
       for (KeyValueCache& layer : state.layers) layer.clear();
-      next = last(std::max<int64_t>(options_.max_length / 2, 1));
+      next = last(std::max<int64_t>(window / 2, 1));
     }
     const Tensor scores = step(next, state);
     all.push_back(draw(scores[-1], options, generator));

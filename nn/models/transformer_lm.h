@@ -38,6 +38,9 @@ struct SampleOptions {
   double temperature = 1;  ///< 0: the most likely token
   /// Only the so many most likely tokens are drawn from.
   std::optional<int64_t> top_k = std::nullopt;
+  /// At most so many tokens are looked back on, beside max_length of learned positions: as many as
+  /// the model was trained with, since positions further away than those mean nothing to it.
+  std::optional<int64_t> context = std::nullopt;
 };
 
 /// A language model of tokens 0 to vocabulary - 1: embedding, causal Transformer layers that
@@ -69,9 +72,10 @@ class TransformerLM : public Module {
   /// tape. Call it in evaluation mode.
   Tensor step(const Tensor& ids, State& state) const;
   /// `count` tokens that go on from `prompt`, which has at least one, drawn one after the other.
-  /// Where learned positions come to an end, the later half of the sequence is read again as if it
-  /// began there. Dropout is off, and the mode afterwards as before. Throws ValueError where the
-  /// prompt is empty, count or temperature negative or top_k below 1, IndexError.
+  /// Where learned positions or the context come to an end, the later half of what they hold is
+  /// read again as if the sequence began there. Dropout is off, and the mode afterwards as before.
+  /// Throws ValueError where the prompt is empty, count or temperature negative or top_k or context
+  /// below 1, IndexError.
   std::vector<int64_t> generate(Span<const int64_t> prompt, int64_t count,
                                 const SampleOptions& options = {},
                                 Generator& generator = default_generator());

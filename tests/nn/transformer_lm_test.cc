@@ -149,6 +149,33 @@ TEST(TransformerLM, GeneratesBeyondItsPositions) {
   EXPECT_EQ(model.generate(prompt, 9, {.top_k = 1}), model.generate(prompt, 9, {.temperature = 0}));
 }
 
+TEST(TransformerLM, GeneratesFromAContext) {
+  manual_seed(4);
+  auto options = small(PositionKind::kRotary);
+  options.tie_weights = false;
+  nn::models::TransformerLM model(7, options);
+  // Large values, so that what is seen makes a difference.
+  for (const Parameter& p : model.parameters()) {
+    if (p->dim() == 2) nn::init::normal_(p);
+  }
+  constexpr size_t kContext = 6;
+  constexpr size_t kPrompt = 9;
+  std::vector<int64_t> all{0, 1, 2, 3, 4, 5, 6, 0, 1};
+  const auto text =
+      model.generate(all, 20, {.temperature = 0, .context = static_cast<int64_t>(kContext)});
+  model.eval();
+  const NoGradGuard no_grad;
+  size_t start = kPrompt - kContext;
+  for (int i = 0; i < 20; ++i) {
+    if (all.size() - start > kContext) start = all.size() - kContext / 2;
+    const std::vector<int64_t> seen(all.begin() + static_cast<ptrdiff_t>(start), all.end());
+    all.push_back(static_cast<int64_t>(argmax(model(ids_of(seen))[-1]).item()));
+  }
+  EXPECT_EQ(text, std::vector<int64_t>(all.begin() + kPrompt, all.end()));
+  EXPECT_NE(text, model.generate(std::vector<int64_t>(all.begin(), all.begin() + kPrompt), 20,
+                                 {.temperature = 0}));
+}
+
 TEST(TransformerLM, SaysWhatIsWrong) {
   nn::models::TransformerLM model(7, small(PositionKind::kLearned));
   EXPECT_THROW(nn::models::TransformerLM(0), ValueError);
@@ -160,6 +187,7 @@ TEST(TransformerLM, SaysWhatIsWrong) {
   EXPECT_THROW(model.generate(std::vector<int64_t>{1}, -3), ValueError);
   EXPECT_THROW(model.generate(std::vector<int64_t>{1}, 3, {.temperature = -1}), ValueError);
   EXPECT_THROW(model.generate(std::vector<int64_t>{1}, 3, {.top_k = 0}), ValueError);
+  EXPECT_THROW(model.generate(std::vector<int64_t>{1}, 3, {.context = 0}), ValueError);
 }
 
 TEST(TransformerLM, IsCloned) {
