@@ -11,7 +11,7 @@
 # lenet_distorted     the same
 # garments            nothing: Debian's dataset-fashion-mnist is installed; about 30 minutes
 # segmentation        --data DIR with MNIST's four files; about 5 minutes
-# char_lm_lstm        nothing; about 50 minutes
+# char_lm_lstm        nothing; about 15 minutes
 # char_lm_transformer nothing; about 8 minutes
 set -euo pipefail
 # shellcheck source=scripts/common.sh
