@@ -24,9 +24,15 @@ endif()
 
 if(EBB_SIMD_DISPATCH)
   # SSE4, AVX2 and AVX3 (AVX-512), with plain scalar code as the fallback of older machines. The
-  # others Highway knows on x86 cost compile time and gain nothing here.
+  # others Highway knows on x86 cost compile time and gain nothing here. On ARM it is NEON, which all
+  # 64-bit ones have: the kernels hold arrays of vectors, and those of SVE have no fixed size.
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+    set(EBB_TARGETS_LEFT_OUT "HWY_SVE|HWY_SVE2|HWY_SVE_256|HWY_SVE2_128")
+  else()
+    set(EBB_TARGETS_LEFT_OUT "HWY_SSSE3|HWY_AVX3_DL")
+  endif()
   target_compile_definitions(ebb_settings INTERFACE
-    "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_AVX3_DL)")
+    "HWY_DISABLED_TARGETS=(${EBB_TARGETS_LEFT_OUT})")
 else()
   # One target: the best of AVX2, SSE4 and scalar that this machine runs.
   target_compile_definitions(ebb_settings INTERFACE HWY_COMPILE_ONLY_STATIC)
