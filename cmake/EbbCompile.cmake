@@ -28,6 +28,8 @@ if(EBB_SIMD_DISPATCH)
   # 64-bit ones have: the kernels hold arrays of vectors, and those of SVE have no fixed size.
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
     set(EBB_TARGETS_LEFT_OUT "HWY_SVE|HWY_SVE2|HWY_SVE_256|HWY_SVE2_128")
+    # As Highway marks its own functions, so that GCC may inline them into constructors it makes.
+    target_compile_options(ebb_settings INTERFACE -march=armv8-a+crypto)
   else()
     set(EBB_TARGETS_LEFT_OUT "HWY_SSSE3|HWY_AVX3_DL")
   endif()
