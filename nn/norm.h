@@ -130,7 +130,7 @@ struct InstanceNormOptions {
 
 /// What BatchNorm and InstanceNorm share. Buffers `running_mean` [C] of zeros, `running_var` [C] of
 /// ones and `num_batches_tracked`, an int64, where statistics are tracked; a call in training mode
-/// replaces them, so such a module serves one thread at a time.
+/// replaces them: for one thread at a time. (PyTorch's InstanceNorm does not count its batches.)
 class StatisticsNorm : public Layer {
  public:
   Parameter weight;

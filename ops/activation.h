@@ -47,7 +47,7 @@ Tensor threshold(const Tensor& x, double threshold, double value, Where where = 
 /// (x + 3) / 6 cut to [0, 1]; the gradient at +-3 is 0.
 Tensor hardsigmoid(const Tensor& x, Where where = Where::current());
 /// x hardsigmoid(x): Howard et al., "Searching for MobileNetV3", 2019. The gradient at -3 is 0, at
-/// 3 it is 1.
+/// 3 it is 1 (in PyTorch 1.13 -1/2 and 3/2).
 Tensor hardswish(const Tensor& x, Where where = Where::current());
 /// x - tanh(x). Of small x it is off by an ulp of x, as it is a difference.
 Tensor tanhshrink(const Tensor& x, Where where = Where::current());

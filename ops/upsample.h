@@ -39,7 +39,7 @@ struct InterpolateOptions {
 /// many is said by the mode; for kNearest, kNearestExact and kArea by the numbers given if these
 /// are two or three, or by `dims`, or by an x of rank 2 or 5: one number and [C,H,W], say, could be
 /// meant as [N,C,L], which is a ValueError. Either `size` or `scale_factor` must be given, not both
-/// (ValueError).
+/// (ValueError). A factor counts even where it leaves the size; PyTorch's CPU code then copies.
 Tensor interpolate(const Tensor& x, const InterpolateOptions& options,
                    Where where = Where::current());
 
