@@ -81,7 +81,7 @@ MobileNetV2::MobileNetV2(Module& parent, std::string name, MobileNetV2Options op
   start();
 }
 
-void MobileNetV2::start() {
+void MobileNetV2::start() try {
   const MobileNetV2Options& o = options_;
   const double factor = o.width_multiplier;
   if (!(factor > 0 && factor <= 64)) {
@@ -116,6 +116,8 @@ void MobileNetV2::start() {
   classifier.add<Dropout>(o.dropout);
   classifier.add<Linear>(last, o.num_classes);
   init_image_network(*this);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("MobileNetV2");
 }
 
 }  // namespace ebb::nn::models

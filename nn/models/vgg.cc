@@ -36,11 +36,13 @@ VGG::VGG(Module& parent, std::string name, VGGOptions options)
   start();
 }
 
-void VGG::start() {
-  if (options_.layers.empty() || options_.layers.size() > 16) {
-    throw ValueError(
-        absl::StrCat("VGG: ", options_.layers.size(), " stages; there must be 1 to 16"));
+void VGG::start() try {
+  if (options_.layers.empty() || options_.layers.size() > 16 || options_.width > int64_t{1} << 30) {
+    throw ValueError(absl::StrCat("VGG: ", options_.layers.size(), " stages of width ",
+                                  options_.width, "; there must be 1 to 16, and the width at most ",
+                                  int64_t{1} << 30));
   }
+  require_head("VGG", options_.hidden, options_.num_classes, options_.dropout);
   int64_t in = options_.in_channels;
   for (size_t s = 0; s < options_.layers.size(); ++s) {
     if (options_.layers[s] < 1) {
@@ -59,6 +61,8 @@ void VGG::start() {
   add_three_layers(in, options_.hidden, options_.num_classes, options_.dropout,
                    /*dropout_first=*/false);
   init_image_network(*this);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("VGG");
 }
 
 }  // namespace ebb::nn::models
