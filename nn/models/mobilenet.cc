@@ -2,11 +2,13 @@
 #include "ebb/nn/models/mobilenet.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "ebb/nn/activation.h"
 #include "ebb/nn/conv.h"
 #include "ebb/nn/dropout.h"
+#include "ebb/nn/init.h"
 #include "ebb/nn/linear.h"
 
 namespace ebb::nn::models {
@@ -94,6 +96,7 @@ void MobileNetV2::start() try {
     }
     return round_channels(f * static_cast<double>(channels));
   };
+  std::optional<init::SkipGuard> skip(std::in_place);  // all is drawn below
   int64_t in = width(factor, o.first_channels);
   features.append(rectified(o.in_channels, in, 3, 2, 1, o.norm));
   for (const auto& [expansion, channels, blocks, stride] : o.stages) {
@@ -115,6 +118,7 @@ void MobileNetV2::start() try {
   features.append(rectified(in, last, 1, 1, 1, o.norm));
   classifier.add<Dropout>(o.dropout);
   classifier.add<Linear>(last, o.num_classes);
+  skip.reset();
   init_image_network(*this);
 } catch (const Error&) {
   ebb::detail::rethrow_as("MobileNetV2");

@@ -2,10 +2,12 @@
 #include "ebb/nn/models/vgg.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "ebb/nn/activation.h"
 #include "ebb/nn/conv.h"
+#include "ebb/nn/init.h"
 #include "ebb/nn/pool.h"
 
 namespace ebb::nn::models {
@@ -43,6 +45,7 @@ void VGG::start() try {
                                   int64_t{1} << 30));
   }
   require_head("VGG", options_.hidden, options_.num_classes, options_.dropout);
+  std::optional<init::SkipGuard> skip(std::in_place);  // all is drawn below
   int64_t in = options_.in_channels;
   for (size_t s = 0; s < options_.layers.size(); ++s) {
     if (options_.layers[s] < 1) {
@@ -60,6 +63,7 @@ void VGG::start() try {
   }
   add_three_layers(in, options_.hidden, options_.num_classes, options_.dropout,
                    /*dropout_first=*/false);
+  skip.reset();
   init_image_network(*this);
 } catch (const Error&) {
   ebb::detail::rethrow_as("VGG");

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ebb/nn/models/video_resnet.h"
 
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "ebb/nn/activation.h"
 #include "ebb/nn/conv.h"
+#include "ebb/nn/init.h"
 #include "ebb/nn/models/image_classifier.h"
 #include "ebb/ops/activation.h"
 #include "ebb/ops/reduce.h"
@@ -135,6 +138,7 @@ VideoResNet::VideoResNet(Module& parent, std::string name, VideoResNetOptions op
 void VideoResNet::start() {
   const auto& [stages, factored_stem, width, in_channels, num_classes, norm] = options_;
   const PerAxis<3> halved = {1, 2, 2};
+  std::optional<init::SkipGuard> skip(std::in_place);  // all is drawn below
   if (factored_stem) {
     append_factored(stem_, in_channels, kStemChannels, width, 7, halved, norm);
   } else {
@@ -162,6 +166,7 @@ void VideoResNet::start() {
     stages_.push_back(std::move(stage));
   }
   adopt("fc", fc);
+  skip.reset();
   init_image_network(*this);
 }
 
