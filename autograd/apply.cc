@@ -18,7 +18,7 @@ void catch_up(const OpDef& def, const void* attrs, Inputs in) {
   }
 }
 
-Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
+Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) try {
   switch (in.size()) {
     case 1:
       return apply_to<1>(def, attrs, in, where);
@@ -29,9 +29,11 @@ Tensor apply_one(const OpDef& def, const void* attrs, Inputs in, Where where) {
     default:
       return apply_to<kAny>(def, attrs, in, where);
   }
+} catch (const MemoryError&) {
+  rethrow_as(def.doc.name);
 }
 
-void apply_all(const OpDef& def, const void* attrs, Inputs in, Outputs* result, Where where) {
+void apply_all(const OpDef& def, const void* attrs, Inputs in, Outputs* result, Where where) try {
   Call<kAny> call(def, attrs, in, where);
   auto out = call.make_outputs();
   call.compute(absl::MakeSpan(out));
@@ -44,6 +46,8 @@ void apply_all(const OpDef& def, const void* attrs, Inputs in, Outputs* result, 
                           ? Tensor(std::move(out[j]), Edge(edge.node(), static_cast<uint16_t>(j)))
                           : Tensor(std::move(out[j])));
   }
+} catch (const MemoryError&) {
+  rethrow_as(def.doc.name);
 }
 
 Cost default_cost(Span<const Meta> in, Span<const Meta> out) {

@@ -3,6 +3,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 // The kinds of error that Ebb throws. Every public function reports bad input by one of these; the
 // message names the op, its arguments and their shapes, as in
@@ -73,4 +74,13 @@ class IoError : public Error {
   std::string cause_;
 };
 
+namespace detail {
+
+/// Within a handler: throws the error that it handles again, as one of the same kind whose message
+/// begins with the name of what the user called. What is made of other ops, or asks for memory,
+/// says so by it. An error that begins so already, has a path, or is of a kind of the user's own
+/// stays as it is.
+[[noreturn]] void rethrow_as(std::string_view op);
+
+}  // namespace detail
 }  // namespace ebb

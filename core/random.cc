@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ebb/core/error.h"
+#include "ebb/core/parallel.h"
 
 namespace ebb {
 namespace {
@@ -171,6 +172,22 @@ void generate(const Generator::State& s, uint64_t position, size_t n, Sink&& sin
   }
 }
 
+// The same in pieces where there are many elements, on as many threads as there may be: each is a
+// function of its position.
+template <Kind K, class Sink>
+void generate_shared(const Generator::State& s, uint64_t position, size_t n, const Sink& sink) {
+  constexpr int64_t kPiece = 1 << 15;  // 0.1 ms or more
+  const auto piece = [&](int64_t begin, int64_t end) {
+    generate<K>(s, position + static_cast<uint64_t>(begin), static_cast<size_t>(end - begin),
+                [&](size_t at, const auto* elements, size_t count) {
+                  sink(static_cast<size_t>(begin) + at, elements, count);
+                });
+  };
+  const auto all = static_cast<int64_t>(n);
+  if (all <= kPiece) return piece(0, all);
+  parallel_for(all, kPiece, piece);
+}
+
 // FNV-1a (Fowler, Noll and Vo) from a given basis, then the finaliser of SplitMix64 (Steele, Lea
 // and Flood 2014). Part of what a seed means: a change changes every published result.
 uint64_t hash_name(uint64_t basis, std::string_view name) {
@@ -211,7 +228,7 @@ void fill_uniform_as(const Generator::State& s, uint64_t position, T* out, size_
                      Unit unit) {
   const T width = hi - lo;
   const T last = std::nextafter(hi, lo);
-  generate<K>(s, position, n, [=](size_t at, const auto* bits, size_t count) {
+  generate_shared<K>(s, position, n, [=](size_t at, const auto* bits, size_t count) {
     T* to = out + at;
     for (size_t i = 0; i < count; ++i) to[i] = std::min(lo + unit(bits[i]) * width, last);
   });
@@ -219,7 +236,7 @@ void fill_uniform_as(const Generator::State& s, uint64_t position, T* out, size_
 
 template <Kind K, class T>
 void fill_normal_as(const Generator::State& s, uint64_t position, T* out, size_t n, T mean, T std) {
-  generate<K>(s, position, n, [=](size_t at, const T* z, size_t count) {
+  generate_shared<K>(s, position, n, [=](size_t at, const T* z, size_t count) {
     T* to = out + at;
     for (size_t i = 0; i < count; ++i) to[i] = mean + std * z[i];
   });
@@ -337,10 +354,11 @@ void Generator::fill_bernoulli(uint8_t* out, size_t n, double p) {
     throw ValueError(absl::StrCat("fill_bernoulli: p=", p, " must be in [0, 1]"));
   }
   const uint64_t threshold = static_cast<uint64_t>(std::round(p * 0x1p32));
-  generate<Kind::kBits32>(state_, take(n), n, [=](size_t at, const uint32_t* bits, size_t count) {
-    uint8_t* to = out + at;
-    for (size_t i = 0; i < count; ++i) to[i] = bits[i] < threshold;
-  });
+  generate_shared<Kind::kBits32>(state_, take(n), n,
+                                 [=](size_t at, const uint32_t* bits, size_t count) {
+                                   uint8_t* to = out + at;
+                                   for (size_t i = 0; i < count; ++i) to[i] = bits[i] < threshold;
+                                 });
 }
 
 Generator& default_generator() {

@@ -8,8 +8,8 @@
 #include <vector>
 
 // Random numbers by counting: every number is a pure function of (seed, stream, kind, position), so
-// a fill may be cut into chunks or shared between threads and gives the same bits, and a saved
-// state is three integers.
+// a fill may be cut into chunks or shared between threads, as large ones are, and gives the same
+// bits, and a saved state is three integers.
 namespace ebb {
 
 /// One block of Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as

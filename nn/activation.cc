@@ -15,12 +15,14 @@ PReLU::PReLU(Module& parent, std::string name, int64_t num_parameters, PReLUOpti
   start(num_parameters);
 }
 
-void PReLU::start(int64_t num_parameters) {
+void PReLU::start(int64_t num_parameters) try {
   if (num_parameters < 1 || options_.dims < 0) {
     throw ValueError(absl::StrCat("PReLU: num_parameters is ", num_parameters, ", dims ",
                                   options_.dims, "; they must be at least 1 and 0"));
   }
   weight = register_parameter("weight", full({num_parameters}, options_.init));
+} catch (const Error&) {
+  ebb::detail::rethrow_as("PReLU");
 }
 
 }  // namespace ebb::nn

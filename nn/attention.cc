@@ -112,17 +112,19 @@ Tensor KeyValueCache::append(const Tensor& rows) {
 }
 
 MultiheadAttention::MultiheadAttention(int64_t embed_dim, int64_t num_heads,
-                                       MultiheadAttentionOptions options)
+                                       MultiheadAttentionOptions options) try
     : out_proj(*this, "out_proj", checked_size(embed_dim, num_heads, options), embed_dim,
                {.bias = options.bias}),
       embed_dim_(embed_dim),
       num_heads_(num_heads),
       options_(options) {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("MultiheadAttention");
 }
 
 MultiheadAttention::MultiheadAttention(Module& parent, std::string name, int64_t embed_dim,
-                                       int64_t num_heads, MultiheadAttentionOptions options)
+                                       int64_t num_heads, MultiheadAttentionOptions options) try
     : Module(parent, std::move(name)),
       out_proj(*this, "out_proj", checked_size(embed_dim, num_heads, options), embed_dim,
                {.bias = options.bias}),
@@ -130,6 +132,8 @@ MultiheadAttention::MultiheadAttention(Module& parent, std::string name, int64_t
       num_heads_(num_heads),
       options_(options) {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("MultiheadAttention");
 }
 
 void MultiheadAttention::start() {
@@ -220,7 +224,7 @@ Tensor MultiheadAttention::mask_of(const MultiheadAttentionCall& call, const Ten
 MultiheadAttentionOutput MultiheadAttention::operator()(const Tensor& query, const Tensor& key,
                                                         const Tensor& value,
                                                         const MultiheadAttentionCall& call,
-                                                        Where where) const {
+                                                        Where where) const try {
   const ebb::detail::PlaceScope scope(where);
   const int64_t e = embed_dim_;
   const int rank = query.dim();
@@ -284,6 +288,8 @@ MultiheadAttentionOutput MultiheadAttention::operator()(const Tensor& query, con
   }
   if (call.average_attn_weights) weights = mean(weights, -3);
   return {std::move(y), std::move(weights)};
+} catch (const Error&) {
+  ebb::detail::rethrow_as("MultiheadAttention");
 }
 
 std::unique_ptr<Module> MultiheadAttention::clone() const {

@@ -27,9 +27,9 @@ int64_t checked(const char* name, int64_t embed_dim, int64_t num_heads, int64_t 
     throw ValueError(absl::StrCat(name, ": embed_dim is ", embed_dim, ", num_heads ", num_heads,
                                   "; both must be at least 1, embed_dim a multiple of num_heads"));
   }
-  if (max_distance < 0) {
-    throw ValueError(
-        absl::StrCat(name, ": max_distance is ", max_distance, "; it must not be negative"));
+  if (max_distance < 0 || max_distance > int64_t{1} << 61) {
+    throw ValueError(absl::StrCat(name, ": max_distance is ", max_distance,
+                                  "; it must not be negative or above 2^61"));
   }
   if (!(options.dropout >= 0 && options.dropout <= 1)) {
     throw ValueError(
@@ -73,24 +73,28 @@ Tensor hidden(const char* name, const Tensor& scores, const Tensor& mask) {
 
 RelativePositionAttention::RelativePositionAttention(int64_t embed_dim, int64_t num_heads,
                                                      int64_t max_distance,
-                                                     RelativeAttentionOptions options)
+                                                     RelativeAttentionOptions options) try
     : embed_dim_(checked("RelativePositionAttention", embed_dim, num_heads, max_distance, options)),
       num_heads_(num_heads),
       max_distance_(max_distance),
       options_(options) {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("RelativePositionAttention");
 }
 
 RelativePositionAttention::RelativePositionAttention(Module& parent, std::string name,
                                                      int64_t embed_dim, int64_t num_heads,
                                                      int64_t max_distance,
-                                                     RelativeAttentionOptions options)
+                                                     RelativeAttentionOptions options) try
     : Module(parent, std::move(name)),
       embed_dim_(checked("RelativePositionAttention", embed_dim, num_heads, max_distance, options)),
       num_heads_(num_heads),
       max_distance_(max_distance),
       options_(options) {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("RelativePositionAttention");
 }
 
 void RelativePositionAttention::start() {
@@ -102,13 +106,14 @@ void RelativePositionAttention::start() {
 }
 
 Tensor RelativePositionAttention::operator()(const Tensor& x, const RelativeAttentionCall& call,
-                                             Where where) const {
+                                             Where where) const try {
   constexpr const char* kName = "RelativePositionAttention";
   const ebb::detail::PlaceScope scope(where);
   require_sequence(kName, "x", x, embed_dim_);
   const int64_t length = x.size(-2);
   const int64_t width = embed_dim_ / num_heads_;
   const Tensor qkv = in_proj(x);
+  if (length == 0) return out_proj(narrow(qkv, -1, 0, embed_dim_));  // nobody attends
   const Tensor distances = clipped_distances(length, length, max_distance_);
 
   // Each query meets each vector of the table once, and every pair of positions picks its product.
@@ -137,23 +142,30 @@ Tensor RelativePositionAttention::operator()(const Tensor& x, const RelativeAtte
   const Tensor sums = index_add(zeros(table, {.dtype = x.dtype()}), -1, distances, by_distance);
   const Tensor more = transpose(matmul(sums, value_distances), -3, -2);
   return out_proj(attended.output + reshape(more, x.shape()));
+} catch (const Error&) {
+  ebb::detail::rethrow_as("RelativePositionAttention");
 }
 
 TransformerXLAttention::TransformerXLAttention(int64_t embed_dim, int64_t num_heads,
-                                               RelativeAttentionOptions options)
+                                               RelativeAttentionOptions options) try
     : embed_dim_(checked("TransformerXLAttention", embed_dim, num_heads, 0, options)),
       num_heads_(num_heads),
       options_(options) {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("TransformerXLAttention");
 }
 
 TransformerXLAttention::TransformerXLAttention(Module& parent, std::string name, int64_t embed_dim,
-                                               int64_t num_heads, RelativeAttentionOptions options)
+                                               int64_t num_heads,
+                                               RelativeAttentionOptions options) try
     : Module(parent, std::move(name)),
       embed_dim_(checked("TransformerXLAttention", embed_dim, num_heads, 0, options)),
       num_heads_(num_heads),
       options_(options) {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("TransformerXLAttention");
 }
 
 void TransformerXLAttention::start() {
@@ -163,7 +175,8 @@ void TransformerXLAttention::start() {
 }
 
 Tensor TransformerXLAttention::operator()(const Tensor& x, const Tensor& memory,
-                                          const RelativeAttentionCall& call, Where where) const {
+                                          const RelativeAttentionCall& call, Where where) const
+    try {
   constexpr const char* kName = "TransformerXLAttention";
   const ebb::detail::PlaceScope scope(where);
   require_sequence(kName, "x", x, embed_dim_);
@@ -182,6 +195,7 @@ Tensor TransformerXLAttention::operator()(const Tensor& x, const Tensor& memory,
   const int64_t e = embed_dim_;
   const Tensor qkv = qkv_net(x);
   const Tensor query = narrow(qkv, -1, 0, e);
+  if (length == 0) return o_net(query);  // nobody attends
   Tensor key_value = narrow(qkv, -1, e, 2 * e);
   if (past > 0) {
     const Tensor weight = narrow(qkv_net.weight, 0, e, 2 * e);
@@ -208,6 +222,8 @@ Tensor TransformerXLAttention::operator()(const Tensor& x, const Tensor& memory,
                             .query_offset = past,
                             .keep_weights = true});
   return o_net(attended.output);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("TransformerXLAttention");
 }
 
 }  // namespace ebb::nn

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ebb/nn/conv.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -97,7 +98,7 @@ ConvNd<D>::ConvNd(Module& parent, std::string name, int64_t in_channels, int64_t
 }
 
 template <int D>
-void ConvNd<D>::start(int64_t in_channels, int64_t out_channels, const PerAxis<D>& kernel) {
+void ConvNd<D>::start(int64_t in_channels, int64_t out_channels, const PerAxis<D>& kernel) try {
   const auto& o = options_;
   const std::string layer = absl::StrCat("Conv", D, "d");
   check<D>(layer, in_channels, out_channels, kernel, o.stride, o.padding, o.dilation, o.groups);
@@ -109,6 +110,8 @@ void ConvNd<D>::start(int64_t in_channels, int64_t out_channels, const PerAxis<D
                               zeros(weight_shape(out_channels, in_channels / o.groups, kernel)));
   if (o.bias) bias = register_parameter("bias", zeros({out_channels}));
   reset_parameters();
+} catch (const Error&) {
+  ebb::detail::rethrow_as(absl::StrCat("Conv", D, "d"));
 }
 
 template <int D>
@@ -122,7 +125,7 @@ void ConvNd<D>::reset_parameters() {
 }
 
 template <int D>
-Tensor ConvNd<D>::forward(const Tensor& x) const {
+Tensor ConvNd<D>::forward(const Tensor& x) const try {
   ConvOptions<D> o{.stride = options_.stride,
                    .padding = options_.padding,
                    .dilation = options_.dilation,
@@ -139,6 +142,8 @@ Tensor ConvNd<D>::forward(const Tensor& x) const {
     p[1] = total - p[0];
   }
   return call(pad(x, pads, options_.padding_mode), weight, optional(bias), o);
+} catch (const Error&) {
+  ebb::detail::rethrow_as(absl::StrCat("Conv", D, "d"));
 }
 
 template <int D>
@@ -163,14 +168,25 @@ ConvTransposeNd<D>::ConvTransposeNd(Module& parent, std::string name, int64_t in
 
 template <int D>
 void ConvTransposeNd<D>::start(int64_t in_channels, int64_t out_channels,
-                               const PerAxis<D>& kernel) {
+                               const PerAxis<D>& kernel) try {
   const auto& o = options_;
   check<D>(absl::StrCat("ConvTranspose", D, "d"), in_channels, out_channels, kernel, o.stride,
            o.padding, o.dilation, o.groups);
+  for (int d = 0; d < D; ++d) {
+    if (o.output_padding[d] >= 0 && o.output_padding[d] < std::max(o.stride[d], o.dilation[d])) {
+      continue;
+    }
+    throw ValueError(absl::StrCat("ConvTranspose", D, "d: the output padding is ",
+                                  text_of(o.output_padding), ", stride ", text_of(o.stride),
+                                  ", dilation ", text_of(o.dilation),
+                                  "; it must not be negative, and below stride or dilation"));
+  }
   weight = register_parameter("weight",
                               zeros(weight_shape(in_channels, out_channels / o.groups, kernel)));
   if (o.bias) bias = register_parameter("bias", zeros({out_channels}));
   reset_parameters();
+} catch (const Error&) {
+  ebb::detail::rethrow_as(absl::StrCat("ConvTranspose", D, "d"));
 }
 
 template <int D>

@@ -22,7 +22,7 @@ Embedding::Embedding(Module& parent, std::string name, int64_t count, int64_t di
   start(count, dim);
 }
 
-void Embedding::start(int64_t count, int64_t dim) {
+void Embedding::start(int64_t count, int64_t dim) try {
   if (count < 1 || dim < 1) {
     throw ValueError(
         absl::StrCat("Embedding: the sizes are ", count, ", ", dim, "; each must be at least 1"));
@@ -36,6 +36,8 @@ void Embedding::start(int64_t count, int64_t dim) {
   if (!pad) return;
   const Tensor own_row = eq(unsqueeze(arange(count), 1), Tensor(Array::scalar(kInt64, *pad)));
   weight.copy_from(where(own_row, Tensor(Array::scalar(kFloat32, 0)), weight));
+} catch (const Error&) {
+  ebb::detail::rethrow_as("Embedding");
 }
 
 Tensor Embedding::rows(const Tensor& flat) const {
@@ -51,18 +53,22 @@ Tensor Embedding::rows(const Tensor& flat) const {
   return where(unsqueeze(is_pad, 1), found.detach(), found);
 }
 
-Tensor Embedding::operator()(int64_t id, Where where) const {
+Tensor Embedding::operator()(int64_t id, Where where) const try {
   if (!options_.padding_idx) return take_row(weight, id, where);
   const ebb::detail::PlaceScope scope(where);
   const Tensor flat(Array::scalar(kInt64, static_cast<double>(id)).view_as({1}));
   return select(rows(flat), 0, 0);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("Embedding");
 }
 
-Tensor Embedding::operator()(const Tensor& ids, Where where) const {
+Tensor Embedding::operator()(const Tensor& ids, Where where) const try {
   const ebb::detail::PlaceScope scope(where);
   Shape shape = ids.shape();
   shape.push_back(weight.size(1));
   return reshape(rows(reshape(ids, {-1})), shape);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("Embedding");
 }
 
 std::unique_ptr<Module> Embedding::clone() const {

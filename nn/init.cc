@@ -2,6 +2,7 @@
 #include "ebb/nn/init.h"
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -32,30 +33,53 @@ struct Fans {
   double out;
 };
 
-// Overwrites p with what `fill(T* elements, n)` makes.
+// Overwrites p with what `fill(T* elements, n)` makes, which throws before it writes.
 template <class F>
 void overwrite(const Parameter& p, F&& fill) {
+  const auto fill_all = [&](const Array& values) {
+    visit_differentiable(values.dtype(), [&](auto t) {
+      using T = decltype(t);
+      fill(values.mutable_data<T>(), static_cast<size_t>(values.numel()));
+    });
+  };
+  const Array& own = p.leaf().value();
+  if (own.is_contiguous()) {
+    p.leaf().catch_up();
+    fill_all(own);
+    own.bump_version();
+    return;
+  }
   const Array values = Array::empty(p.dtype(), p.shape());
-  visit_differentiable(p.dtype(), [&](auto t) {
-    using T = decltype(t);
-    fill(values.mutable_data<T>(), static_cast<size_t>(values.numel()));
-  });
+  fill_all(values);
   p.copy_from(Tensor(values));
 }
 
+thread_local bool skipping = false;
+
+// Whether the elements of p stay as they are; the generator is then where drawing them leaves it.
+bool skipped(const Parameter& p, Generator& generator) {
+  if (skipping) generator.skip(static_cast<uint64_t>(p.numel()));
+  return skipping;
+}
+
 }  // namespace
+
+SkipGuard::SkipGuard() : before_(std::exchange(skipping, true)) {}
+SkipGuard::~SkipGuard() { skipping = before_; }
 
 void constant_(const Parameter& p, double value) {
   p.copy_from(Tensor(Array::full(p.dtype(), p.shape(), value)));
 }
 
 void uniform_(const Parameter& p, double low, double high, Generator& generator) {
+  if (skipped(p, generator)) return;
   overwrite(p, [&]<class T>(T* out, size_t n) {
     generator.fill_uniform(out, n, static_cast<T>(low), static_cast<T>(high));
   });
 }
 
 void normal_(const Parameter& p, double mean, double std, Generator& generator) {
+  if (skipped(p, generator)) return;
   overwrite(p, [&]<class T>(T* out, size_t n) {
     generator.fill_normal(out, n, static_cast<T>(mean), static_cast<T>(std));
   });
@@ -101,6 +125,7 @@ void orthogonal_(const Parameter& p, double gain, Generator& generator) {
     throw ShapeError(absl::StrCat("orthogonal_: the parameter is ", shape.str(),
                                   "; it needs two axes at least"));
   }
+  if (skipped(p, generator)) return;
   const NoGradGuard no_grad;
   const int64_t rows = shape[0];
   const int64_t columns = rows == 0 ? 0 : p.numel() / rows;

@@ -11,6 +11,26 @@
 // rank below 2 has none, which is a ShapeError.
 namespace ebb::nn::init {
 
+/// While one lives, what this thread makes draws no first values: what would be drawn stays as it
+/// is, 0 in Ebb's own layers, and the generator moves on as if it had been, so that all numbers
+/// after are the same. For a network whose weights come from a file: drawing those of VGG-16 takes
+/// most of the time in which it is made. constant_() and sparse_() set what they set. (PyTorch's
+/// skip_init.)
+///
+///   const nn::init::SkipGuard skip;
+///   nn::models::VGG net{nn::models::vgg16()};
+///   io::load(net, "vgg16.safetensors");
+class SkipGuard {
+ public:
+  SkipGuard();
+  ~SkipGuard();
+  SkipGuard(const SkipGuard&) = delete;
+  SkipGuard& operator=(const SkipGuard&) = delete;
+
+ private:
+  const bool before_;
+};
+
 void constant_(const Parameter& p, double value);
 inline void zeros_(const Parameter& p) { constant_(p, 0); }
 inline void ones_(const Parameter& p) { constant_(p, 1); }

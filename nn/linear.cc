@@ -31,7 +31,7 @@ Linear::Linear(Module& parent, std::string name, int64_t in, int64_t out, Linear
   start(in, out, options);
 }
 
-void Linear::start(int64_t in, int64_t out, LinearOptions options) {
+void Linear::start(int64_t in, int64_t out, LinearOptions options) try {
   require_sizes("Linear", {in, out});
   const double bound = 1 / std::sqrt(static_cast<double>(in));
   weight = register_parameter("weight", zeros({out, in}));
@@ -39,6 +39,8 @@ void Linear::start(int64_t in, int64_t out, LinearOptions options) {
   if (!options.bias) return;
   bias = register_parameter("bias", zeros({out}));
   init::uniform_(bias, -bound, bound);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("Linear");
 }
 
 Tensor Linear::forward(const Tensor& x) const {
@@ -59,7 +61,7 @@ Bilinear::Bilinear(Module& parent, std::string name, int64_t in1, int64_t in2, i
   start(in1, in2, out, options);
 }
 
-void Bilinear::start(int64_t in1, int64_t in2, int64_t out, LinearOptions options) {
+void Bilinear::start(int64_t in1, int64_t in2, int64_t out, LinearOptions options) try {
   require_sizes("Bilinear", {in1, in2, out});
   const double bound = 1 / std::sqrt(static_cast<double>(in1));
   weight = register_parameter("weight", zeros({out, in1, in2}));
@@ -67,6 +69,8 @@ void Bilinear::start(int64_t in1, int64_t in2, int64_t out, LinearOptions option
   if (!options.bias) return;
   bias = register_parameter("bias", zeros({out}));
   init::uniform_(bias, -bound, bound);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("Bilinear");
 }
 
 Tensor Bilinear::operator()(const Tensor& x1, const Tensor& x2, Where where) const {

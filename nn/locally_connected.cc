@@ -27,7 +27,7 @@ LocallyConnectedNd<D>::LocallyConnectedNd(Module& parent, std::string name, int6
 }
 
 template <int D>
-void LocallyConnectedNd<D>::start(int64_t in_channels, int64_t out_channels) {
+void LocallyConnectedNd<D>::start(int64_t in_channels, int64_t out_channels) try {
   const auto& o = options_;
   constexpr int64_t kLargest = int64_t{1} << 30;
   Shape places;
@@ -60,6 +60,8 @@ void LocallyConnectedNd<D>::start(int64_t in_channels, int64_t out_channels) {
     bias = register_parameter("bias", zeros(b));
   }
   reset_parameters();
+} catch (const Error&) {
+  ebb::detail::rethrow_as(absl::StrCat("LocallyConnected", D, "d"));
 }
 
 template <int D>

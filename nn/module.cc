@@ -2,6 +2,7 @@
 #include "ebb/nn/module.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -69,7 +70,19 @@ void Module::adopt(const std::string& name, Module& part) {
 
 Parameter Module::register_parameter(const std::string& name, const Tensor& value) {
   require_free(name);
-  Parameter p{Tensor(copy(value.array()))};
+  return add_parameter(name, Parameter{Tensor(copy(value.array()))});
+}
+
+Parameter Module::register_parameter(const std::string& name, Tensor&& value) {
+  const Array& given = value.array();
+  if (!given.is_unique() || !given.is_contiguous()) {
+    return register_parameter(name, std::as_const(value));
+  }
+  require_free(name);
+  return add_parameter(name, Parameter{std::exchange(value, Tensor())});
+}
+
+Parameter Module::add_parameter(const std::string& name, const Parameter& p) {
   p.leaf().name = full_name() + name;
   parameters_.push_back({name, p, true});
   return p;

@@ -69,8 +69,10 @@ class Module {
   virtual std::unique_ptr<Module> clone() const;
 
  protected:
-  /// A trainable value of this module; `value` is copied. Throws ValueError on a bad or taken name.
+  /// A trainable value of this module; `value` is copied, or taken over where it is given away and
+  /// nobody else holds it. Throws ValueError on a bad or taken name.
   Parameter register_parameter(const std::string& name, const Tensor& value);
+  Parameter register_parameter(const std::string& name, Tensor&& value);
   /// Lists a parameter that another module owns: a shared weight.
   void register_parameter(const std::string& name, const Parameter& shared);
   /// Lists a tensor member of this module as a buffer.
@@ -84,6 +86,7 @@ class Module {
   void forget(const Module& part);
   std::string full_name() const;  // with a dot at its end, or empty
   void name_leaves() const;
+  Parameter add_parameter(const std::string& name, const Parameter& p);
   template <class F>
   void visit(const std::string& prefix, F&& f) const;  // f(prefix, module), depth first
 

@@ -24,13 +24,15 @@ void require_elements(const char* layer, const Shape& shape) {
 }
 
 // x must be [C, dims axes] or have one axis more in front.
-void require_sample(const char* layer, const Tensor& x, int64_t channels, int dims) {
+void require_sample(const char* layer, const Tensor& x, int64_t channels, int dims) try {
   const int rank = x.dim();
   if ((rank == dims + 1 || rank == dims + 2) && x.size(-1 - dims) == channels) return;
   std::string behind;
   for (int i = 0; i < dims; ++i) absl::StrAppend(&behind, ",*");
   throw ShapeError(absl::StrCat(layer, ": x is ", x.shape().str(), "; it must be [", channels,
                                 behind, "] or [N,", channels, behind, "]"));
+} catch (const Error&) {
+  ebb::detail::rethrow_as(layer);
 }
 
 }  // namespace
@@ -46,11 +48,13 @@ LayerNorm::LayerNorm(Module& parent, std::string name, const Shape& normalized_s
   start();
 }
 
-void LayerNorm::start() {
+void LayerNorm::start() try {
   require_elements("LayerNorm", shape_);
   if (!options_.elementwise_affine) return;
   weight = register_parameter("weight", ones(shape_));
   bias = register_parameter("bias", zeros(shape_));
+} catch (const Error&) {
+  ebb::detail::rethrow_as("LayerNorm");
 }
 
 Tensor LayerNorm::forward(const Tensor& x) const {
@@ -69,9 +73,11 @@ RMSNorm::RMSNorm(Module& parent, std::string name, const Shape& normalized_shape
   start();
 }
 
-void RMSNorm::start() {
+void RMSNorm::start() try {
   require_elements("RMSNorm", shape_);
   if (options_.elementwise_affine) weight = register_parameter("weight", ones(shape_));
+} catch (const Error&) {
+  ebb::detail::rethrow_as("RMSNorm");
 }
 
 Tensor RMSNorm::forward(const Tensor& x) const {
@@ -92,7 +98,7 @@ GroupNorm::GroupNorm(Module& parent, std::string name, int64_t num_groups, int64
   start();
 }
 
-void GroupNorm::start() {
+void GroupNorm::start() try {
   if (num_groups_ < 1 || num_channels_ < 1 || num_channels_ % num_groups_ != 0 ||
       options_.dims < 0 || options_.dims > kMaxRank - 2) {
     throw ValueError(absl::StrCat("GroupNorm: num_groups is ", num_groups_, ", num_channels ",
@@ -104,6 +110,8 @@ void GroupNorm::start() {
   if (!options_.affine) return;
   weight = register_parameter("weight", ones({num_channels_}));
   bias = register_parameter("bias", zeros({num_channels_}));
+} catch (const Error&) {
+  ebb::detail::rethrow_as("GroupNorm");
 }
 
 Tensor GroupNorm::forward(const Tensor& x) const {
@@ -116,7 +124,7 @@ Tensor GroupNorm::forward(const Tensor& x) const {
 }
 
 void StatisticsNorm::start(const char* layer, int64_t num_features, bool affine, bool track,
-                           std::optional<double> momentum) {
+                           std::optional<double> momentum) try {
   if (num_features < 1 || (momentum && !(*momentum >= 0 && *momentum <= 1))) {
     throw ValueError(absl::StrCat(layer, ": num_features is ", num_features, ", momentum ",
                                   momentum.value_or(0), "; they must be at least 1 and in [0, 1]"));
@@ -133,6 +141,8 @@ void StatisticsNorm::start(const char* layer, int64_t num_features, bool affine,
   register_buffer("running_mean", &running_mean);
   register_buffer("running_var", &running_var);
   register_buffer("num_batches_tracked", &num_batches_tracked);
+} catch (const Error&) {
+  ebb::detail::rethrow_as(layer);
 }
 
 double StatisticsNorm::next_share(std::optional<double> momentum) const {

@@ -52,7 +52,7 @@ GDN::GDN(Module& parent, std::string name, int64_t channels, GDNOptions options)
   start(channels);
 }
 
-void GDN::start(int64_t channels) {
+void GDN::start(int64_t channels) try {
   if (channels < 1 || options_.dims < 0 || !(options_.beta_min >= 0) ||
       !(options_.gamma_init >= 0)) {
     throw ValueError(absl::StrCat("GDN: channels is ", channels, ", dims ", options_.dims,
@@ -62,6 +62,8 @@ void GDN::start(int64_t channels) {
   }
   beta = register_parameter("beta", sqrt(affine(ones({channels}), 1, kPedestal)));
   gamma = register_parameter("gamma", sqrt(affine(eye(channels), options_.gamma_init, kPedestal)));
+} catch (const Error&) {
+  ebb::detail::rethrow_as("GDN");
 }
 
 Tensor GDN::forward(const Tensor& x) const {

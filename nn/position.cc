@@ -17,16 +17,18 @@ namespace ebb::nn {
 
 namespace {
 
-void require_sequence(const char* layer, const Tensor& x, int64_t d_model) {
+void require_sequence(const char* layer, const Tensor& x, int64_t d_model) try {
   if ((x.dim() == 2 || x.dim() == 3) && x.size(-1) == d_model) return;
   throw ShapeError(absl::StrCat(layer, ": x is ", x.shape().str(), "; it must be [T,", d_model,
                                 "] or [N,T,", d_model, "]"));
+} catch (const Error&) {
+  ebb::detail::rethrow_as(layer);
 }
 
 }  // namespace
 
 Tensor sinusoidal_positional_encoding(int64_t length, int64_t d_model, const TensorOptions& options,
-                                      double base, int64_t start) {
+                                      double base, int64_t start) try {
   if (length < 0 || d_model < 1 || !(base > 0)) {
     throw ValueError(absl::StrCat("sinusoidal_positional_encoding: length is ", length,
                                   ", d_model ", d_model, ", base ", base,
@@ -58,6 +60,8 @@ Tensor sinusoidal_positional_encoding(int64_t length, int64_t d_model, const Ten
     }
   });
   return Tensor(std::move(y));
+} catch (const Error&) {
+  ebb::detail::rethrow_as("sinusoidal_positional_encoding");
 }
 
 PositionalEncoding::PositionalEncoding(int64_t d_model, PositionalEncodingOptions options)
@@ -95,19 +99,21 @@ LearnedPositions::LearnedPositions(Module& parent, std::string name, int64_t max
   start(max_length, d_model);
 }
 
-void LearnedPositions::start(int64_t max_length, int64_t d_model) {
+void LearnedPositions::start(int64_t max_length, int64_t d_model) try {
   if (max_length < 1 || d_model < 1) {
     throw ValueError(absl::StrCat("LearnedPositions: max_length is ", max_length, ", d_model ",
                                   d_model, "; both must be at least 1"));
   }
   weight = register_parameter("weight", zeros({max_length, d_model}));
   init::normal_(weight, 0, 0.02);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("LearnedPositions");
 }
 
 Tensor LearnedPositions::at(const Tensor& x, int64_t start) const {
   require_sequence("LearnedPositions", x, weight.size(1));
   const int64_t length = x.size(-2);
-  if (start < 0 || start + length > weight.size(0)) {
+  if (start < 0 || length > weight.size(0) || start > weight.size(0) - length) {
     throw ShapeError(absl::StrCat("LearnedPositions: x is ", x.shape().str(), " from position ",
                                   start, " on; there are ", weight.size(0), " positions"));
   }
@@ -125,7 +131,7 @@ RelativePositionBias::RelativePositionBias(Module& parent, std::string name, int
   start(heads);
 }
 
-void RelativePositionBias::start(int64_t heads) {
+void RelativePositionBias::start(int64_t heads) try {
   if (heads < 1) {
     throw ValueError(
         absl::StrCat("RelativePositionBias: heads is ", heads, "; it must be at least 1"));
@@ -134,11 +140,14 @@ void RelativePositionBias::start(int64_t heads) {
                             options_.bidirectional);  // throws where the options do not fit
   weight = register_parameter("weight", zeros({options_.num_buckets, heads}));
   init::normal_(weight, 0, 1 / std::sqrt(static_cast<double>(heads)));
+} catch (const Error&) {
+  ebb::detail::rethrow_as("RelativePositionBias");
 }
 
 Tensor RelativePositionBias::operator()(int64_t queries, int64_t keys, bool aligned_at_end,
-                                        Where where) const {
+                                        Where where) const try {
   const ebb::detail::PlaceScope scope(where);
+  if (queries == 0 && keys == 0) return zeros({weight.size(1), 0, 0}, {.dtype = weight.dtype()});
   // Queries at the end are the last of as many as there are keys.
   const int64_t before = aligned_at_end ? std::max<int64_t>(keys - queries, 0) : 0;
   const int64_t all = queries + before;
@@ -149,6 +158,8 @@ Tensor RelativePositionBias::operator()(int64_t queries, int64_t keys, bool alig
   const Tensor of_distance = index_select(weight, 0, narrow(buckets, 0, 0, width));
   const int64_t heads = weight.size(1);
   return relative_shift(expand(unsqueeze(t(of_distance), 1), {heads, queries, width}), keys);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("RelativePositionBias");
 }
 
 }  // namespace ebb::nn

@@ -55,7 +55,7 @@ TransformerXL::TransformerXL(Module& parent, std::string name, int64_t d_model, 
   start(num_layers);
 }
 
-void TransformerXL::start(int64_t num_layers) {
+void TransformerXL::start(int64_t num_layers) try {
   if (num_layers < 1) {
     throw ValueError(
         absl::StrCat("TransformerXL: num_layers is ", num_layers, "; it must be at least 1"));
@@ -64,9 +64,11 @@ void TransformerXL::start(int64_t num_layers) {
   if (!options_.final_norm) return;
   norm = std::make_unique<LayerNorm>(*this, "norm", Shape{d_model_},
                                      LayerNormOptions{.eps = options_.layer.layer_norm_eps});
+} catch (const Error&) {
+  ebb::detail::rethrow_as("TransformerXL");
 }
 
-Tensor TransformerXL::operator()(const Tensor& x, SegmentMemory* memory, Where where) const {
+Tensor TransformerXL::operator()(const Tensor& x, SegmentMemory* memory, Where where) const try {
   const ebb::detail::PlaceScope scope(where);
   std::vector<Tensor> inputs;
   Tensor y = x;
@@ -76,6 +78,8 @@ Tensor TransformerXL::operator()(const Tensor& x, SegmentMemory* memory, Where w
   }
   if (memory != nullptr) memory->append(inputs);
   return norm != nullptr ? (*norm)(y) : y;
+} catch (const Error&) {
+  ebb::detail::rethrow_as("TransformerXL");
 }
 
 }  // namespace ebb::nn

@@ -60,7 +60,7 @@ Tensor softshrink(const Tensor& x, double lambda = 0.5, Where where = Where::cur
 Tensor hardshrink(const Tensor& x, double lambda = 0.5, Where where = Where::current());
 /// x where x > 0, else x times a number drawn for it from U(lower, upper), or, not in training, the
 /// mean of the two: Xu, Wang, Chen and Li, "Empirical evaluation of rectified activations", 2015.
-/// lower > upper is a ValueError.
+/// lower > upper, or one that is not finite, is a ValueError.
 Tensor rrelu(const Tensor& x, double lower = 1.0 / 8, double upper = 1.0 / 3, bool training = false,
              Generator& generator = default_generator(), Where where = Where::current());
 

@@ -3,6 +3,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "ebb/ops/activation.h"
+
+#include <cmath>
 #include "ebb/ops/activation_util.h"
 #include "ebb/ops/index.h"
 #include "ebb/ops/join.h"
@@ -240,24 +242,32 @@ EBB_OP(Prelu)
 
 }  // namespace ops
 
-Tensor glu(const Tensor& x, int64_t axis, Where where) {
+Tensor glu(const Tensor& x, int64_t axis, Where where) try {
   return apply_with<ops::Glu>({normalize_axis(axis, x.dim(), "glu")}, At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("glu");
 }
-Tensor reglu(const Tensor& x, int64_t axis, Where where) {
+Tensor reglu(const Tensor& x, int64_t axis, Where where) try {
   return apply_with<ops::Reglu>({normalize_axis(axis, x.dim(), "reglu")}, At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("reglu");
 }
-Tensor geglu(const Tensor& x, int64_t axis, Where where) {
+Tensor geglu(const Tensor& x, int64_t axis, Where where) try {
   return apply_with<ops::Geglu>({normalize_axis(axis, x.dim(), "geglu")}, At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("geglu");
 }
-Tensor swiglu(const Tensor& x, int64_t axis, Where where) {
+Tensor swiglu(const Tensor& x, int64_t axis, Where where) try {
   return apply_with<ops::Swiglu>({normalize_axis(axis, x.dim(), "swiglu")}, At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("swiglu");
 }
 
 Tensor prelu(const Tensor& x, const Tensor& weight, int64_t channel_axis, Where where) {
   return apply_with<ops::Prelu>({ops::axes_behind("prelu", channel_axis)}, At(x, where), weight);
 }
 
-Tensor maxout(const Tensor& x, int64_t pieces, int64_t axis, Where where) {
+Tensor maxout(const Tensor& x, int64_t pieces, int64_t axis, Where where) try {
   Shape shape = x.shape();
   const int at = normalize_axis(axis, shape.rank(), "maxout");
   if (pieces < 1 || shape.rank() == 0 || shape[at] % pieces != 0) {
@@ -269,18 +279,22 @@ Tensor maxout(const Tensor& x, int64_t pieces, int64_t axis, Where where) {
   split.push_back(pieces);
   for (int i = at + 1; i < shape.rank(); ++i) split.push_back(shape[i]);
   return max(reshape(x, split, where), at + 1, false, where).values;
+} catch (const Error&) {
+  detail::rethrow_as("maxout");
 }
 
 Tensor rrelu(const Tensor& x, double lower, double upper, bool training, Generator& generator,
-             Where where) {
-  if (!(lower <= upper)) {
-    throw ValueError(
-        absl::StrCat("rrelu: lower is ", lower, ", upper is ", upper, "; lower must not be above"));
+             Where where) try {
+  if (!(lower <= upper) || !std::isfinite(upper - lower)) {
+    throw ValueError(absl::StrCat("rrelu: lower is ", lower, ", upper is ", upper,
+                                  "; lower must not be above, and both be finite"));
   }
   if (!training) return leaky_relu(x, (lower + upper) / 2, where);
   const Tensor slopes =
       affine(rand(x.shape(), {.dtype = x.dtype()}, generator), upper - lower, lower);
   return mul(x, ebb::where(x > 0, full_like(x, 1.0), slopes), where);
+} catch (const Error&) {
+  detail::rethrow_as("rrelu");
 }
 
 }  // namespace ebb

@@ -245,6 +245,14 @@ AttentionOutput attend(Span<const Tensor> inputs, int64_t heads, const Attention
   if (!(p >= 0 && p <= 1)) {
     throw ValueError(absl::StrCat(kName, ": dropout_p is ", p, ", outside [0, 1]"));
   }
+  if (options.scale && !std::isfinite(*options.scale)) {
+    throw ValueError(absl::StrCat(kName, ": scale is ", *options.scale, "; it must be finite"));
+  }
+  constexpr int64_t kFarthest = int64_t{1} << 61;  // places of queries and keys stay countable
+  if (options.query_offset < -kFarthest || options.query_offset > kFarthest) {
+    throw ValueError(absl::StrCat(kName, ": query_offset is ", options.query_offset,
+                                  "; it must be in [-2^61, 2^61]"));
+  }
   AttentionAttrs a;
   a.dropout = p;
   a.state = generator.state();
@@ -300,31 +308,46 @@ int64_t count_weights(const Tensor& query, const Tensor& key) {
 
 Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
                                     const AttentionOptions& options, Generator& generator,
-                                    Where where) {
+                                    Where where) try {
   const Tensor inputs[] = {query, key, value};
   if (options.keep_weights) return ops::attend(inputs, 0, options, generator, where).output;
   AttentionOptions chosen = options;
   chosen.keep_weights = ops::count_weights(query, key) <= kKeptWeights;
   return ops::attend(inputs, 0, chosen, generator, where).output;
+} catch (const Error&) {
+  detail::rethrow_as("scaled_dot_product_attention");
 }
 
 AttentionOutput multi_head_attention(Span<const Tensor> inputs, int64_t heads,
                                      const AttentionOptions& options, Generator& generator,
-                                     Where where) {
+                                     Where where) try {
   if (inputs.empty() || inputs.size() > 3 || heads < 1) {
     throw ValueError(absl::StrCat("multi_head_attention: ", inputs.size(), " inputs and ", heads,
                                   " heads; there must be one to three inputs and a head"));
   }
   return ops::attend(inputs, heads, options, generator, where);
+} catch (const Error&) {
+  detail::rethrow_as("multi_head_attention");
 }
 
-Tensor alibi_slopes(int64_t heads, const TensorOptions& options) {
+Tensor alibi_slopes(int64_t heads, const TensorOptions& options) try {
   if (heads < 1) {
     throw ValueError(absl::StrCat("alibi_slopes: heads is ", heads, "; it must be at least 1"));
   }
-  std::vector<double> slopes;
-  for (int64_t h = 0; h < heads; ++h) slopes.push_back(ops::alibi_slope(h, heads));
-  return Tensor(cast(Array::of<double>({heads}, slopes), options.dtype.value_or(kFloat32)));
+  const DType dtype = options.dtype.value_or(kFloat32);
+  if (!is_differentiable(dtype)) {
+    throw DTypeError(absl::StrCat("alibi_slopes: the type is ", name_of(dtype),
+                                  "; it must be float32 or float64"));
+  }
+  Array slopes = Array::empty(dtype, {heads});
+  visit_differentiable(dtype, [&](auto t) {
+    using T = decltype(t);
+    T* to = slopes.mutable_data<T>();
+    for (int64_t h = 0; h < heads; ++h) to[h] = static_cast<T>(ops::alibi_slope(h, heads));
+  });
+  return Tensor(std::move(slopes));
+} catch (const Error&) {
+  detail::rethrow_as("alibi_slopes");
 }
 
 }  // namespace ebb

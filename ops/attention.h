@@ -40,7 +40,7 @@ inline constexpr int64_t kKeptWeights = int64_t{1} << 20;
 /// [...,T,Dv]. The axes in front, as heads and samples, broadcast. With dropout the generator moves
 /// on by as many numbers as there are weights. Vaswani et al., "Attention is all you need", 2017.
 /// Throws ShapeError where sizes do not fit, DTypeError, and ValueError where dropout_p is outside
-/// [0, 1].
+/// [0, 1], scale not finite or query_offset beyond 2^61.
 Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
                                     const AttentionOptions& options = {},
                                     Generator& generator = default_generator(),
@@ -63,7 +63,8 @@ AttentionOutput multi_head_attention(Span<const Tensor> inputs, int64_t heads,
 
 /// What ALiBi takes off the score of head h for each step between query and key, [heads]: 2^(-8 (h
 /// + 1) / heads) where heads is a power of two, else those of the next lower one and between them
-/// some of the next higher. Throws ValueError where heads is below 1.
+/// some of the next higher. Throws ValueError where heads is below 1, DTypeError where the type is
+/// neither float32 nor float64.
 Tensor alibi_slopes(int64_t heads, const TensorOptions& options = {});
 
 }  // namespace ebb

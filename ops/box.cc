@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "ebb/ops/activation.h"
 #include "ebb/ops/convert.h"
 #include "ebb/ops/elementwise.h"
@@ -162,11 +165,98 @@ void require_quadruples(const char* op, const char* name, const Tensor& boxes) {
   }
 }
 
-void require_one_type(const char* op, const Tensor& a, const Tensor& b) {
-  if (a.dtype() == b.dtype()) return;
-  throw DTypeError(absl::StrCat(op, ": got ", meta_of(a).str(), " and ", meta_of(b).str(),
-                                "; the types must be the same"));
+// Throws unless two tensors of quadruples are of one type, broadcast, and go with these weights.
+void require_pair(const char* op, const Tensor& a, const Tensor& b, const BoxWeights& weights) {
+  if (a.dtype() != b.dtype()) {
+    throw DTypeError(absl::StrCat(op, ": got ", meta_of(a).str(), " and ", meta_of(b).str(),
+                                  "; the types must be the same"));
+  }
+  Shape common;
+  if (!broadcast_shapes(a.shape(), b.shape(), &common)) {
+    throw ShapeError(absl::StrCat(op, ": got ", a.shape().str(), " and ", b.shape().str(),
+                                  "; sizes must be equal or 1, from the last axis on"));
+  }
+  for (const double w : weights) {
+    if (w != 0 && std::isfinite(w)) continue;
+    throw ValueError(absl::StrCat(op, ": the weights are ", absl::StrJoin(weights, ", "),
+                                  "; they must be finite and not 0"));
+  }
 }
+
+// The boxes that are left of one group, from the best on, side by side in arrays: a box meets all
+// that come after it in one loop, which the compiler makes one of vectors.
+template <class T>
+class Remaining {
+ public:
+  // Box i has rank ranks[i] and lies at rows + 4 * order[rank].
+  Remaining(const T* rows, const int64_t* order, std::vector<int64_t> ranks)
+      : boxes_(static_cast<int64_t>(ranks.size())),
+        ranks_(std::move(ranks)),
+        dropped_(ranks_.size()) {
+    for (size_t i = 0; i < ranks_.size(); ++i) {
+      boxes_.set(static_cast<int64_t>(i), rows + 4 * order[ranks_[i]]);
+    }
+  }
+
+  // Calls f(rank) for each box that is kept.
+  template <class F>
+  void keep_best(T limit, const F& f) {
+    size_t n = ranks_.size();
+    size_t gone = 0;  // dropped behind box i, or before it since they were last taken out
+    for (size_t i = 0; i < n; ++i) {
+      if (dropped_[i] != 0) continue;
+      f(ranks_[i]);
+      gone += drop(i, n, limit);
+      if (4 * gone < n - i) continue;
+      n = close_ranks(i + 1, n);
+      gone = 0;
+    }
+  }
+
+ private:
+  // As wide as T, so that a vector of numbers gives a vector of these.
+  using Flag = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+
+  // Drops what shares more than `limit` with box i of those behind; how many.
+  size_t drop(size_t i, size_t n, T limit) {
+    const T* x1 = boxes_.x1.data();
+    const T* y1 = boxes_.y1.data();
+    const T* x2 = boxes_.x2.data();
+    const T* y2 = boxes_.y2.data();
+    const T* area = boxes_.area.data();
+    Flag* dropped = dropped_.data();
+    const T left = x1[i], top = y1[i], right = x2[i], bottom = y2[i], own = area[i];
+    Flag count = 0;
+    for (size_t k = i + 1; k < n; ++k) {
+      const T w = std::min(right, x2[k]) - std::max(left, x1[k]);
+      const T h = std::min(bottom, y2[k]) - std::max(top, y1[k]);
+      const T common = std::max(w, T{0}) * std::max(h, T{0});
+      const Flag now = common / (own + area[k] - common) > limit ? 1 : 0;
+      count += now & ~dropped[k];
+      dropped[k] |= now;
+    }
+    return static_cast<size_t>(count);
+  }
+
+  // Takes the dropped ones out of [first, n); where the rest ends.
+  size_t close_ranks(size_t first, size_t n) {
+    size_t to = first;
+    for (size_t k = first; k < n; ++k) {
+      if (dropped_[k] != 0) continue;
+      for (auto* column : {&boxes_.x1, &boxes_.y1, &boxes_.x2, &boxes_.y2, &boxes_.area}) {
+        (*column)[to] = (*column)[k];
+      }
+      ranks_[to++] = ranks_[k];
+    }
+    std::fill(dropped_.begin() + static_cast<ptrdiff_t>(first),
+              dropped_.begin() + static_cast<ptrdiff_t>(to), Flag{0});
+    return to;
+  }
+
+  Columns<T> boxes_;
+  std::vector<int64_t> ranks_;
+  std::vector<Flag> dropped_;
+};
 
 // `groups` may be undefined: then all boxes are of one.
 template <class T>
@@ -175,21 +265,19 @@ std::vector<int64_t> kept(const Array& boxes, const Array& order, const Array& g
   const int64_t n = boxes.size(0);
   const Array rows = contiguous(boxes);
   const int64_t* best = order.data<int64_t>();
-  Columns<T> sorted(n);
-  std::vector<int64_t> group(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) {
-    sorted.set(i, rows.data<T>() + 4 * best[i]);
-    if (groups.defined()) group[static_cast<size_t>(i)] = groups.data<int64_t>()[best[i]];
+  absl::flat_hash_map<int64_t, std::vector<int64_t>> members;  // ranks, from the best on
+  for (int64_t rank = 0; rank < n; ++rank) {
+    members[groups.defined() ? groups.data<int64_t>()[best[rank]] : 0].push_back(rank);
   }
-  const T limit = static_cast<T>(threshold);
-  std::vector<uint8_t> dropped(group.size());
+  std::vector<uint8_t> stays(static_cast<size_t>(n));
+  for (auto& [group, ranks] : members) {
+    Remaining<T>(rows.data<T>(), best, std::move(ranks))
+        .keep_best(static_cast<T>(threshold),
+                   [&](int64_t rank) { stays[static_cast<size_t>(rank)] = 1; });
+  }
   std::vector<int64_t> result;
-  for (size_t i = 0; i < dropped.size(); ++i) {
-    if (dropped[i] != 0) continue;
-    result.push_back(best[i]);
-    for (size_t k = i + 1; k < dropped.size(); ++k) {
-      if (group[i] == group[k] && sorted.iou(i, sorted, k) > limit) dropped[k] = 1;
-    }
+  for (int64_t rank = 0; rank < n; ++rank) {
+    if (stays[static_cast<size_t>(rank)] != 0) result.push_back(best[rank]);
   }
   return result;
 }
@@ -239,42 +327,54 @@ struct Extent {
 }  // namespace
 }  // namespace ops
 
-Tensor box_area(const Tensor& boxes, Where where) {
+Tensor box_area(const Tensor& boxes, Where where) try {
   const detail::PlaceScope scope(where);
   ops::require_quadruples("box_area", "boxes", boxes);
   return ops::Extent(boxes, 0).size * ops::Extent(boxes, 1).size;
+} catch (const Error&) {
+  detail::rethrow_as("box_area");
 }
 
 Tensor box_iou(const Tensor& boxes1, const Tensor& boxes2, Where where) {
   return apply<ops::BoxIou>(At(boxes1, where), boxes2);
 }
 
-Tensor clip_boxes_to_image(const Tensor& boxes, int64_t height, int64_t width, Where where) {
+Tensor clip_boxes_to_image(const Tensor& boxes, int64_t height, int64_t width, Where where) try {
   const detail::PlaceScope scope(where);
   ops::require_quadruples("clip_boxes_to_image", "boxes", boxes);
+  if (height < 0 || width < 0) {
+    throw ValueError(absl::StrCat("clip_boxes_to_image: height is ", height, ", width ", width,
+                                  "; neither may be negative"));
+  }
   Tensor corners[4];
   for (int c = 0; c < 4; ++c) {
     corners[c] = clamp(select(boxes, -1, c), 0, static_cast<double>(c % 2 == 0 ? width : height));
   }
   return stack(corners, -1);
+} catch (const Error&) {
+  detail::rethrow_as("clip_boxes_to_image");
 }
 
-Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold, Where) {
+Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold, Where) try {
   return ops::suppressed("nms", boxes, scores, Tensor(), iou_threshold);
+} catch (const Error&) {
+  detail::rethrow_as("nms");
 }
 
 Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs,
-                   double iou_threshold, Where) {
+                   double iou_threshold, Where) try {
   if (!idxs.defined()) throw ValueError("batched_nms: idxs is undefined");
   return ops::suppressed("batched_nms", boxes, scores, idxs, iou_threshold);
+} catch (const Error&) {
+  detail::rethrow_as("batched_nms");
 }
 
 Tensor encode_boxes(const Tensor& boxes, const Tensor& proposals, const BoxWeights& weights,
-                    Where where) {
+                    Where where) try {
   const detail::PlaceScope scope(where);
   ops::require_quadruples("encode_boxes", "boxes", boxes);
   ops::require_quadruples("encode_boxes", "proposals", proposals);
-  ops::require_one_type("encode_boxes", boxes, proposals);
+  ops::require_pair("encode_boxes", boxes, proposals, weights);
   Tensor codes[4];
   for (int d = 0; d < 2; ++d) {
     const ops::Extent box(boxes, d);
@@ -283,14 +383,16 @@ Tensor encode_boxes(const Tensor& boxes, const Tensor& proposals, const BoxWeigh
     codes[d + 2] = weights[static_cast<size_t>(d + 2)] * log(box.size / from.size);
   }
   return stack(codes, -1);
+} catch (const Error&) {
+  detail::rethrow_as("encode_boxes");
 }
 
 Tensor decode_boxes(const Tensor& codes, const Tensor& proposals, const BoxWeights& weights,
-                    Where where) {
+                    Where where) try {
   const detail::PlaceScope scope(where);
   ops::require_quadruples("decode_boxes", "codes", codes);
   ops::require_quadruples("decode_boxes", "proposals", proposals);
-  ops::require_one_type("decode_boxes", codes, proposals);
+  ops::require_pair("decode_boxes", codes, proposals, weights);
   const double most = std::log(1000.0 / 16);
   Tensor corners[4];
   for (int d = 0; d < 2; ++d) {
@@ -302,6 +404,8 @@ Tensor decode_boxes(const Tensor& codes, const Tensor& proposals, const BoxWeigh
     corners[d + 2] = middle + half;
   }
   return stack(corners, -1);
+} catch (const Error&) {
+  detail::rethrow_as("decode_boxes");
 }
 
 }  // namespace ebb

@@ -49,26 +49,33 @@ Tensor alpha_dropped(const Tensor& x, const Tensor& kept, double p, Where where)
 }  // namespace
 
 Tensor feature_dropout(const Tensor& x, double p, bool training, int64_t channel_axis,
-                       Generator& generator, Where where) {
+                       Generator& generator, Where where) try {
   require_probability("feature_dropout", p);
   const Shape shape = per_channel("feature_dropout", x, channel_axis);
   if (!training || p == 0) return x;
   const double scale = p == 1 ? 0 : 1 / (1 - p);
   return mul(x, affine(keep(x, shape, p, generator), scale, 0), where);
+} catch (const Error&) {
+  detail::rethrow_as("feature_dropout");
 }
 
-Tensor alpha_dropout(const Tensor& x, double p, bool training, Generator& generator, Where where) {
+Tensor alpha_dropout(const Tensor& x, double p, bool training, Generator& generator,
+                     Where where) try {
   require_probability("alpha_dropout", p);
   if (!training || p == 0) return x;
   return alpha_dropped(x, keep(x, x.shape(), p, generator), p, where);
+} catch (const Error&) {
+  detail::rethrow_as("alpha_dropout");
 }
 
 Tensor feature_alpha_dropout(const Tensor& x, double p, bool training, int64_t channel_axis,
-                             Generator& generator, Where where) {
+                             Generator& generator, Where where) try {
   require_probability("feature_alpha_dropout", p);
   const Shape shape = per_channel("feature_alpha_dropout", x, channel_axis);
   if (!training || p == 0) return x;
   return alpha_dropped(x, keep(x, shape, p, generator), p, where);
+} catch (const Error&) {
+  detail::rethrow_as("feature_alpha_dropout");
 }
 
 }  // namespace ebb

@@ -57,7 +57,7 @@ EBB_OP(TakeRow)
 
 }  // namespace ops
 
-Tensor take_row(const Tensor& x, int64_t index, Where where) {
+Tensor take_row(const Tensor& x, int64_t index, Where where) try {
   if (x.dim() == 0) throw IndexError("take_row: x is a scalar");
   const int64_t n = x.value().size(0);
   if (index < -n || index >= n) {
@@ -67,11 +67,15 @@ Tensor take_row(const Tensor& x, int64_t index, Where where) {
   const Array id = Array::empty(kInt64, {1});
   *id.mutable_data<int64_t>() = index < 0 ? index + n : index;
   return apply<ops::TakeRow>(At(x, where), Tensor(id));
+} catch (const Error&) {
+  detail::rethrow_as("take_row");
 }
 
-Tensor take_row(const Tensor& x, const Tensor& index, Where where) {
+Tensor take_row(const Tensor& x, const Tensor& index, Where where) try {
   if (x.dim() == 0) throw IndexError("take_row: x is a scalar");
   return apply<ops::TakeRow>(At(x, where), ops::checked_indices(index, x, 0, "take_row"));
+} catch (const Error&) {
+  detail::rethrow_as("take_row");
 }
 
 }  // namespace ebb

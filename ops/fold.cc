@@ -274,7 +274,7 @@ Tensor fold(const Tensor& x, PerAxis<2> output_size, PerAxis<2> kernel,
 }
 
 Tensor locally_connected2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                           const UnfoldOptions& options, Where where) {
+                           const UnfoldOptions& options, Where where) try {
   const detail::PlaceScope scope(where);
   const Shape w = weight.shape();
   const auto misfit = [&](const std::string& why) {
@@ -288,7 +288,8 @@ Tensor locally_connected2d(const Tensor& x, const Tensor& weight, const Tensor& 
     misfit(absl::StrCat("x must be [", w[3], ",H,W] or [N,", w[3], ",H,W]"));
   }
   const ops::FoldAttrs a = ops::attrs_of({w[4], w[5]}, options);
-  ops::check_windows(ops::Unfold::kDoc, a, x.shape(), x.value().dims() + r - 2);
+  constexpr OpDoc kDoc{"locally_connected2d", "", ""};
+  ops::check_windows(kDoc, a, x.shape(), x.value().dims() + r - 2);
   const int64_t rows = ops::places(a, 0, x.size(r - 2));
   const int64_t columns = ops::places(a, 1, x.size(r - 1));
   if (rows != w[0] || columns != w[1]) {
@@ -312,10 +313,12 @@ Tensor locally_connected2d(const Tensor& x, const Tensor& weight, const Tensor& 
                 {n, w[2], rows, columns});
   }
   return bias.defined() ? y + bias : y;
+} catch (const Error&) {
+  detail::rethrow_as("locally_connected2d");
 }
 
 Tensor locally_connected1d(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                           const LocallyConnected1dOptions& options, Where where) {
+                           const LocallyConnected1dOptions& options, Where where) try {
   const detail::PlaceScope scope(where);
   const Shape w = weight.shape();
   if (w.rank() != 4 || (x.dim() != 2 && x.dim() != 3) || (bias.defined() && bias.dim() != 2)) {
@@ -331,6 +334,8 @@ Tensor locally_connected1d(const Tensor& x, const Tensor& weight, const Tensor& 
                                       .padding = {0, options.padding},
                                       .stride = {1, options.stride}}),
                  -2);
+} catch (const Error&) {
+  detail::rethrow_as("locally_connected1d");
 }
 
 }  // namespace ebb

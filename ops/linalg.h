@@ -29,7 +29,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, Where where = Where::current());
 
 struct AddmmOptions {
   double beta = 1;   ///< factor of `input`, which is not read where this is 0
-  double alpha = 1;  ///< factor of the product
+  double alpha = 1;  ///< factor of the product, which is not formed where this is 0
 };
 /// beta input + alpha a b, with a [m,k], b [k,n] and `input` broadcast to [m,n].
 Tensor addmm(const Tensor& input, const Tensor& a, const Tensor& b,

@@ -487,14 +487,16 @@ ClassAttrs attrs_of(const NllOptions& o, TargetKind kind, int64_t label) {
 }  // namespace ops
 
 Tensor cross_entropy(const Tensor& input, int64_t target, const CrossEntropyOptions& options,
-                     Where where) {
+                     Where where) try {
   ops::require_smoothing(options);
   return ops::apply_class_loss<ops::CrossEntropy>(
       ops::attrs_of(options, ops::TargetKind::kLabel, target), input, {}, options.weight, where);
+} catch (const Error&) {
+  detail::rethrow_as("cross_entropy");
 }
 
 Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntropyOptions& options,
-                     Where where) {
+                     Where where) try {
   ops::require_smoothing(options);
   using ops::TargetKind;
   if (is_differentiable(target.dtype())) {
@@ -509,6 +511,8 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntro
   return ops::apply_class_loss<ops::CrossEntropy>(
       ops::attrs_of(options, TargetKind::kIndices, 0), input,
       ops::class_indices("cross_entropy", target, where), options.weight, where);
+} catch (const Error&) {
+  detail::rethrow_as("cross_entropy");
 }
 
 Tensor nll_loss(const Tensor& input, int64_t target, const NllOptions& options, Where where) {

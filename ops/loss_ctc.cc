@@ -378,7 +378,7 @@ EBB_OP(CtcLoss)
 }  // namespace ops
 
 Tensor ctc_loss(const Tensor& log_probs, const Tensor& targets, const Tensor& input_lengths,
-                const Tensor& target_lengths, const CtcOptions& options, Where where) {
+                const Tensor& target_lengths, const CtcOptions& options, Where where) try {
   const int rank = log_probs.dim();
   const int64_t n = rank == 3 ? log_probs.size(1) : 1;
   const auto wide = [](const Tensor& t) { return t.dtype() == kInt32 ? t.to(kInt64) : t; };
@@ -394,6 +394,8 @@ Tensor ctc_loss(const Tensor& log_probs, const Tensor& targets, const Tensor& in
       {options.blank, options.reduction, options.zero_infinity}, At(log_probs, where),
       wide(targets), lengths(input_lengths, rank > 0 ? log_probs.size(0) : 0),
       lengths(target_lengths, targets.dim() > 0 ? targets.size(-1) : 0));
+} catch (const Error&) {
+  detail::rethrow_as("ctc_loss");
 }
 
 }  // namespace ebb

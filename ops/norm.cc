@@ -2,6 +2,7 @@
 #include "ebb/ops/norm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -39,6 +40,11 @@ void require_channels(const OpDoc& doc, Span<const Meta> in, int behind,
   }
 }
 
+void require_eps(const char* op, double eps) {
+  if (eps >= 0 && std::isfinite(eps)) return;
+  throw ValueError(absl::StrCat(op, ": eps is ", eps, "; it must be finite and not negative"));
+}
+
 void require_weight(const char* op, const Tensor& weight, const Tensor& bias) {
   if (!bias.defined() || weight.defined()) return;
   throw ValueError(absl::StrCat(op, ": there is a bias but no weight"));
@@ -72,6 +78,7 @@ struct RowNorm {
     require_inputs(Op::kDoc, in, std::clamp<size_t>(in.size(), 1, Op::kMostInputs));
     require_floating(Op::kDoc, in);
     require_same_dtype(Op::kDoc, in);
+    require_eps(Op::kDoc.name, a.eps);
     const Shape shape = normalized(in[0].shape, a.axes);
     for (size_t i = 1; i < in.size(); ++i) {
       if (in[i].shape == shape) continue;
@@ -205,19 +212,23 @@ EBB_OP(RmsNorm)
 }  // namespace ops
 
 Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight,
-                  const Tensor& bias, double eps, Where where) {
+                  const Tensor& bias, double eps, Where where) try {
   const int axes = ops::LayerNorm::axes_of(x, normalized_shape);
   return ops::apply_affine<ops::LayerNorm>({axes, eps}, At(x, where), weight, bias);
+} catch (const Error&) {
+  detail::rethrow_as("layer_norm");
 }
 
 Tensor rms_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight,
-                std::optional<double> eps, Where where) {
+                std::optional<double> eps, Where where) try {
   const int axes = ops::RmsNorm::axes_of(x, normalized_shape);
   const double epsilon = x.dtype() == kFloat64 ? std::numeric_limits<double>::epsilon()
                                                : double{std::numeric_limits<float>::epsilon()};
   const ops::RmsNorm::Attrs attrs{axes, eps.value_or(epsilon)};
   if (weight.defined()) return apply_with<ops::RmsNorm>(attrs, At(x, where), weight);
   return apply_with<ops::RmsNorm>(attrs, At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("rms_norm");
 }
 
 }  // namespace ebb

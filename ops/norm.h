@@ -5,7 +5,8 @@
 
 #include "ebb/autograd/tensor.h"
 
-// Normalisation. Tensors are float32 or float64, of one type (DTypeError). Means are subtracted in
+// Normalisation. Tensors are float32 or float64, of one type (DTypeError). An `eps` that is
+// negative or not finite is a ValueError. Means are subtracted in
 // two steps, so that numbers far from 0 keep their precision.
 namespace ebb {
 
@@ -44,10 +45,10 @@ Tensor group_norm(const Tensor& x, int64_t num_groups, const Tensor& weight = Te
 /// Every channel brought to mean 0 and variance 1 over all samples: Ioffe and Szegedy, "Batch
 /// normalization", 2015. With `training` by mean and variance of x itself; then *running_mean and
 /// *running_var, where given, become (1 - momentum) times what they were plus momentum times those
-/// of x, the variance with n - 1 for n numbers. They are new tensors: what a tape has saved of the
-/// old ones stays. Otherwise by *running_mean and *running_var, both [C], through which gradients
-/// flow too. One op. Throws ShapeError where there is only one number a channel to train on,
-/// ValueError where statistics are needed but not given.
+/// of x, the variance with n - 1 for n numbers; momentum is in [0, 1] (ValueError). They are new
+/// tensors: what a tape has saved of the old ones stays. Otherwise by *running_mean and
+/// *running_var, both [C], through which gradients flow too. One op. Throws ShapeError where there
+/// is only one number a channel to train on, ValueError where statistics are needed but not given.
 Tensor batch_norm(const Tensor& x, Tensor* running_mean, Tensor* running_var,
                   const Tensor& weight = Tensor(), const Tensor& bias = Tensor(),
                   bool training = false, double momentum = 0.1, double eps = 1e-5,

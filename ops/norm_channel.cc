@@ -74,6 +74,7 @@ struct ChannelNorm {
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(Op::kDoc, in, std::clamp<size_t>(in.size(), 1, 3));
     require_channels(Op::kDoc, in, a.behind, kParameters);
+    require_eps(Op::kDoc.name, a.eps);
     Op::check(a, in[0].shape);
     return {in[0]};
   }
@@ -345,6 +346,7 @@ struct BatchNormEval {
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(kDoc, in, std::clamp<size_t>(in.size(), 3, 5));
     require_channels(kDoc, in, a.behind, kParameters);
+    require_eps(kDoc.name, a.eps);
     return {in[0]};
   }
   static Cost cost(const Attrs&, Span<const Meta> in, Span<const Meta> out) {
@@ -512,6 +514,21 @@ void require_running(const char* op, const Tensor& x, int behind, const Tensor* 
   }
 }
 
+void require_momentum(const char* op, double momentum) {
+  if (momentum >= 0 && momentum <= 1) return;
+  throw ValueError(absl::StrCat(op, ": momentum is ", momentum, "; it must be in [0, 1]"));
+}
+
+BatchNormOutput normalise_by_own(At x, const Tensor& weight, const Tensor& bias, double eps,
+                                 int64_t channel_axis) {
+  const BatchNorm::Attrs a{axes_behind("batch_norm", channel_axis), eps};
+  require_weight("batch_norm", weight, bias);
+  Outputs out = bias.defined()     ? apply_multi<BatchNorm>(a, x, weight, bias)
+                : weight.defined() ? apply_multi<BatchNorm>(a, x, weight)
+                                   : apply_multi<BatchNorm>(a, x);
+  return {std::move(out[0]), std::move(out[1]), std::move(out[2])};
+}
+
 }  // namespace
 
 }  // namespace ops
@@ -524,42 +541,42 @@ Tensor group_norm(const Tensor& x, int64_t num_groups, const Tensor& weight, con
 
 Tensor batch_norm(const Tensor& x, Tensor* running_mean, Tensor* running_var, const Tensor& weight,
                   const Tensor& bias, bool training, double momentum, double eps,
-                  int64_t channel_axis, Where where) {
+                  int64_t channel_axis, Where where) try {
   const int behind = ops::axes_behind("batch_norm", channel_axis);
   if (!training) {
     return ops::normalise_by(At(x, where), running_mean, running_var, weight, bias, {behind, eps},
                              "batch_norm");
   }
   ops::require_running("batch_norm", x, behind, running_mean, running_var);
-  BatchNormOutput out = batch_norm_train(x, weight, bias, eps, channel_axis, where);
+  ops::require_momentum("batch_norm", momentum);
+  BatchNormOutput out = ops::normalise_by_own(At(x, where), weight, bias, eps, channel_axis);
   if (running_mean != nullptr) {
     const double n = static_cast<double>(x.numel() / std::max<int64_t>(out.mean.numel(), 1));
     ops::move_statistic(running_mean, out.mean, momentum, 1);
     ops::move_statistic(running_var, out.var, momentum, n / (n - 1));
   }
   return std::move(out.output);
+} catch (const Error&) {
+  detail::rethrow_as("batch_norm");
 }
 
 BatchNormOutput batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                                 double eps, int64_t channel_axis, Where where) {
-  const ops::BatchNorm::Attrs a{ops::axes_behind("batch_norm", channel_axis), eps};
-  ops::require_weight("batch_norm", weight, bias);
-  const At at(x, where);
-  Outputs out = bias.defined()     ? apply_multi<ops::BatchNorm>(a, at, weight, bias)
-                : weight.defined() ? apply_multi<ops::BatchNorm>(a, at, weight)
-                                   : apply_multi<ops::BatchNorm>(a, at);
-  return {std::move(out[0]), std::move(out[1]), std::move(out[2])};
+                                 double eps, int64_t channel_axis, Where where) try {
+  return ops::normalise_by_own(At(x, where), weight, bias, eps, channel_axis);
+} catch (const Error&) {
+  detail::rethrow_as("batch_norm_train");
 }
 
 Tensor instance_norm(const Tensor& x, Tensor* running_mean, Tensor* running_var,
                      const Tensor& weight, const Tensor& bias, bool use_input_stats,
-                     double momentum, double eps, int64_t channel_axis, Where where) {
+                     double momentum, double eps, int64_t channel_axis, Where where) try {
   const int behind = ops::axes_behind("instance_norm", channel_axis);
   if (!use_input_stats) {
     return ops::normalise_by(At(x, where), running_mean, running_var, weight, bias, {behind, eps},
                              "instance_norm");
   }
   ops::require_running("instance_norm", x, behind, running_mean, running_var);
+  ops::require_momentum("instance_norm", momentum);
   Tensor y = ops::apply_affine<ops::InstanceNorm>({behind, eps}, At(x, where), weight, bias);
   if (running_mean != nullptr) {
     const ops::Channels e(x.shape(), behind);
@@ -568,6 +585,8 @@ Tensor instance_norm(const Tensor& x, Tensor* running_mean, Tensor* running_var,
     ops::move_statistic(running_var, mean(var(flat, {2}), {0}), momentum, 1);
   }
   return y;
+} catch (const Error&) {
+  detail::rethrow_as("instance_norm");
 }
 
 }  // namespace ebb

@@ -65,6 +65,10 @@ struct LocalResponseNorm {
   static Metas infer(const Attrs& a, Span<const Meta> in) {
     require_inputs(kDoc, in, 1);
     require_channels(kDoc, in, a.behind, {});
+    if (!std::isfinite(a.alpha) || !std::isfinite(a.beta) || !std::isfinite(a.k)) {
+      throw ValueError(absl::StrCat("local_response_norm: alpha is ", a.alpha, ", beta ", a.beta,
+                                    ", k ", a.k, "; they must be finite"));
+    }
     return {in[0]};
   }
   static Cost cost(const Attrs& a, Span<const Meta> in, Span<const Meta> out) {
@@ -325,7 +329,8 @@ Tensor gdn(const Tensor& x, const Tensor& beta, const Tensor& gamma, bool invers
                               gamma);
 }
 
-Tensor local_contrast_norm(const Tensor& x, int64_t radius, double sigma, double eps, Where where) {
+Tensor local_contrast_norm(const Tensor& x, int64_t radius, double sigma, double eps,
+                           Where where) try {
   const detail::PlaceScope scope(where);
   if (x.dim() != 3 && x.dim() != 4) {
     throw ShapeError(absl::StrCat("local_contrast_norm: x is ", x.shape().str(),
@@ -335,6 +340,7 @@ Tensor local_contrast_norm(const Tensor& x, int64_t radius, double sigma, double
     throw ValueError(absl::StrCat("local_contrast_norm: radius is ", radius, ", sigma ", sigma,
                                   "; radius must not be negative, sigma be positive"));
   }
+  ops::require_eps("local_contrast_norm", eps);
   const Tensor down = ops::gaussian_blur(x.size(-2), radius, sigma, x.dtype());
   const Tensor right = t(ops::gaussian_blur(x.size(-1), radius, sigma, x.dtype()));
   const auto around = [&](const Tensor& y) {
@@ -343,6 +349,8 @@ Tensor local_contrast_norm(const Tensor& x, int64_t radius, double sigma, double
   const Tensor v = x - around(x);
   const Tensor deviation = sqrt(affine(around(square(v)), 1, eps));
   return v / maximum(deviation, mean(deviation, {-3, -2, -1}, true));
+} catch (const Error&) {
+  detail::rethrow_as("local_contrast_norm");
 }
 
 }  // namespace ebb

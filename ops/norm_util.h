@@ -33,6 +33,8 @@ void require_channels(const OpDoc& doc, Span<const Meta> in, int behind,
 
 /// Throws ValueError where there is a bias but no weight.
 void require_weight(const char* op, const Tensor& weight, const Tensor& bias);
+/// Throws ValueError where eps is negative or not finite.
+void require_eps(const char* op, double eps);
 
 /// x without its mean over the axes, which is subtracted in two steps: once rounded, then what is
 /// left. The first one is a constant, as a constant shift changes nothing.

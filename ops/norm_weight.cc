@@ -128,9 +128,11 @@ EBB_OP(WeightNorm)
 
 }  // namespace ops
 
-Tensor weight_norm(const Tensor& v, const Tensor& g, std::optional<int64_t> axis, Where where) {
+Tensor weight_norm(const Tensor& v, const Tensor& g, std::optional<int64_t> axis, Where where) try {
   const int at = axis ? normalize_axis(*axis, v.dim(), "weight_norm") : -1;
   return apply_with<ops::WeightNorm>({at}, At(v, where), g);
+} catch (const Error&) {
+  detail::rethrow_as("weight_norm");
 }
 
 }  // namespace ebb

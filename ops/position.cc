@@ -20,7 +20,7 @@ struct RotaryEmbedding {
     int64_t head_dim = 2;
     int64_t offset = 0;
     double base = 10000;
-    int64_t columns = -1;  // negative: all
+    int64_t columns = -1;  // -1: all
     bool interleaved = false;
     bool back = false;  // turns the other way
   };
@@ -38,7 +38,8 @@ struct RotaryEmbedding {
       throw ShapeError(absl::StrCat("rotary_embedding: x is ", x.str(), "; it must be [...,T,n * ",
                                     a.head_dim, "]"));
     }
-    if (a.columns > x[x.rank() - 1] || (a.columns > 0 && a.columns % a.head_dim != 0)) {
+    if (a.columns < -1 || a.columns > x[x.rank() - 1] ||
+        (a.columns > 0 && a.columns % a.head_dim != 0)) {
       throw ValueError(absl::StrCat("rotary_embedding: x is ", x.str(), ", columns ", a.columns,
                                     "; they must be a multiple of head_dim=", a.head_dim,
                                     " and no more than there are"));
@@ -198,12 +199,14 @@ Grads RelativeShift::backward(const Saved&, const OutGrads& g) { return {relativ
 
 namespace {
 
+constexpr int64_t kFarthest = int64_t{1} << 61;  // sums of two distances can be counted
+
 // f(d) for all distances d = key - query.
 template <class F>
 Tensor of_distances(const char* op, int64_t queries, int64_t keys, const F& f) {
-  if (queries < 0 || keys < 0) {
+  if (queries < 0 || keys < 0 || queries > kFarthest || keys > kFarthest) {
     throw ValueError(absl::StrCat(op, ": there are ", queries, " queries and ", keys,
-                                  " keys; neither may be negative"));
+                                  " keys; neither may be negative or above 2^61"));
   }
   const int64_t n = std::max<int64_t>(queries + keys - 1, 0);
   Array y = Array::empty(kInt64, {n});
@@ -216,7 +219,7 @@ Tensor of_distances(const char* op, int64_t queries, int64_t keys, const F& f) {
 }  // namespace ops
 
 Tensor rotary_embedding(const Tensor& x, int64_t head_dim, const RotaryOptions& o, Where where) {
-  if (head_dim < 2 || head_dim % 2 != 0 || !(o.base > 0)) {
+  if (head_dim < 2 || head_dim % 2 != 0 || !(o.base > 0) || !std::isfinite(o.base)) {
     throw ValueError(absl::StrCat("rotary_embedding: head_dim is ", head_dim, ", base ", o.base,
                                   "; head_dim must be even and at least 2, base positive"));
   }
@@ -232,18 +235,20 @@ Tensor relative_unshift(const Tensor& x, Where where) {
   return apply<ops::RelativeUnshift>(At(x, where));
 }
 
-Tensor clipped_distances(int64_t queries, int64_t keys, int64_t max_distance) {
-  if (max_distance < 0) {
+Tensor clipped_distances(int64_t queries, int64_t keys, int64_t max_distance) try {
+  if (max_distance < 0 || max_distance > ops::kFarthest) {
     throw ValueError(absl::StrCat("clipped_distances: max_distance is ", max_distance,
-                                  "; it must not be negative"));
+                                  "; it must not be negative or above 2^61"));
   }
   return ops::of_distances("clipped_distances", queries, keys, [=](int64_t d) {
     return std::clamp(d, -max_distance, max_distance) + max_distance;
   });
+} catch (const Error&) {
+  detail::rethrow_as("clipped_distances");
 }
 
 Tensor relative_position_buckets(int64_t queries, int64_t keys, int64_t num_buckets,
-                                 int64_t max_distance, bool bidirectional) {
+                                 int64_t max_distance, bool bidirectional) try {
   const int64_t one_way = bidirectional ? num_buckets / 2 : num_buckets;
   const int64_t exact = one_way / 2;
   if (exact < 1 || max_distance <= exact) {
@@ -261,6 +266,8 @@ Tensor relative_position_buckets(int64_t queries, int64_t keys, int64_t num_buck
     const auto wide = static_cast<int64_t>(part * static_cast<double>(one_way - exact));
     return first + std::min(exact + wide, one_way - 1);
   });
+} catch (const Error&) {
+  detail::rethrow_as("relative_position_buckets");
 }
 
 }  // namespace ebb

@@ -45,15 +45,15 @@ Tensor relative_unshift(const Tensor& x, Where where = Where::current());
 /// Numbers of T + S - 1 distances, from that of the last query to the first key to that of the
 /// first query to the last key, cut to [-max_distance, max_distance] and counted from 0: the rows
 /// of a table of 2 max_distance + 1 vectors, [T+S-1] int64. Throws ValueError where a number is
-/// negative.
+/// negative or above 2^61.
 Tensor clipped_distances(int64_t queries, int64_t keys, int64_t max_distance);
 
 /// The same distances by buckets, [T+S-1] int64: one each up to half of `num_buckets`, then
 /// logarithmically wider ones up to max_distance, and the last for all beyond; `bidirectional` uses
 /// half of the buckets for keys after the query, which otherwise all are in bucket 0. Raffel et
 /// al., "Exploring the limits of transfer learning with a unified text-to-text transformer" (T5),
-/// 2020. Throws ValueError where a number is negative, there are fewer than 2 buckets (4 where
-/// bidirectional), or max_distance is no larger than what the first half covers.
+/// 2020. Throws ValueError where a number is negative or above 2^61, there are fewer than 2 buckets
+/// (4 where bidirectional), or max_distance is no larger than what the first half covers.
 Tensor relative_position_buckets(int64_t queries, int64_t keys, int64_t num_buckets = 32,
                                  int64_t max_distance = 128, bool bidirectional = true);
 

@@ -32,9 +32,10 @@ namespace {
 template <class T>
 void multiply(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
               const T* b, int64_t ldb, T beta, T* c) {
-  if (n == 1 && (tb || ldb == 1)) {
+  const bool read = alpha != 0;  // else gemm knows that nothing is
+  if (n == 1 && (tb || ldb == 1) && read) {
     kernels::gemv(ta, ta ? k : m, ta ? m : k, alpha, a, lda, b, beta, c);
-  } else if (m == 1 && (!ta || lda == 1)) {
+  } else if (m == 1 && (!ta || lda == 1) && read) {
     kernels::gemv(!tb, tb ? n : k, tb ? k : n, alpha, b, ldb, a, beta, c);
   } else {
     kernels::gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, std::max<int64_t>(n, 1));

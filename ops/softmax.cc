@@ -109,12 +109,16 @@ EBB_OP(LogSoftmax)
 
 }  // namespace ops
 
-Tensor softmax(const Tensor& x, int64_t axis, Where where) {
+Tensor softmax(const Tensor& x, int64_t axis, Where where) try {
   return apply_with<ops::Softmax>({normalize_axis(axis, x.dim(), "softmax")}, At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("softmax");
 }
 
-Tensor log_softmax(const Tensor& x, int64_t axis, Where where) {
+Tensor log_softmax(const Tensor& x, int64_t axis, Where where) try {
   return apply_with<ops::LogSoftmax>({normalize_axis(axis, x.dim(), "log_softmax")}, At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("log_softmax");
 }
 
 Tensor Tensor::softmax(int64_t axis, Where where) const { return ebb::softmax(*this, axis, where); }

@@ -35,7 +35,8 @@ Tensor entmax(const Tensor& x, double alpha, int64_t axis, Where where = Where::
 /// softmax((logits + gumbel noise) / tau): a draw from the probabilities that softmax(logits) says,
 /// made differentiable, the closer to one element the smaller tau. With `hard`, exactly the drawn
 /// element, 1 among 0, with the gradient of the soft one: Jang, Gu and Poole, "Categorical
-/// reparameterization with Gumbel-softmax", 2017. Throws ValueError where tau is not positive.
+/// reparameterization with Gumbel-softmax", 2017. Throws ValueError where tau is not positive or
+/// not finite.
 Tensor gumbel_softmax(const Tensor& logits, double tau = 1, bool hard = false, int64_t axis = -1,
                       Generator& generator = default_generator(), Where where = Where::current());
 

@@ -217,28 +217,39 @@ EBB_OP(EntmaxBisect)
 
 }  // namespace ops
 
-Tensor sparsemax(const Tensor& x, int64_t axis, Where where) {
+Tensor sparsemax(const Tensor& x, int64_t axis, Where where) try {
   return apply_with<ops::Sparsemax>({2, normalize_axis(axis, x.dim(), "sparsemax")}, At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("sparsemax");
 }
 
-Tensor entmax15(const Tensor& x, int64_t axis, Where where) {
+Tensor entmax15(const Tensor& x, int64_t axis, Where where) try {
   return apply_with<ops::Entmax15>({1.5, normalize_axis(axis, x.dim(), "entmax15")}, At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("entmax15");
 }
 
-Tensor entmax(const Tensor& x, double alpha, int64_t axis, Where where) {
+Tensor entmax(const Tensor& x, double alpha, int64_t axis, Where where) try {
   if (!(alpha > 1) || !std::isfinite(alpha)) {
     throw ValueError(absl::StrCat("entmax: alpha is ", alpha, "; it must be above 1 and finite"));
   }
   return apply_with<ops::EntmaxBisect>({alpha, normalize_axis(axis, x.dim(), "entmax")},
                                        At(x, where));
+} catch (const Error&) {
+  detail::rethrow_as("entmax");
 }
 
-Tensor softmin(const Tensor& x, int64_t axis, Where where) { return softmax(-x, axis, where); }
+Tensor softmin(const Tensor& x, int64_t axis, Where where) try {
+  return softmax(-x, axis, where);
+} catch (const Error&) {
+  detail::rethrow_as("softmin");
+}
 
 Tensor gumbel_softmax(const Tensor& logits, double tau, bool hard, int64_t axis,
-                      Generator& generator, Where where) {
-  if (!(tau > 0)) {
-    throw ValueError(absl::StrCat("gumbel_softmax: tau is ", tau, "; it must be positive"));
+                      Generator& generator, Where where) try {
+  if (!(tau > 0) || !std::isfinite(tau)) {
+    throw ValueError(
+        absl::StrCat("gumbel_softmax: tau is ", tau, "; it must be positive and finite"));
   }
   const int at = normalize_axis(axis, logits.dim(), "gumbel_softmax");
   const Tensor noise = gumbel(logits.shape(), {.dtype = logits.dtype()}, generator);
@@ -247,6 +258,8 @@ Tensor gumbel_softmax(const Tensor& logits, double tau, bool hard, int64_t axis,
   const Tensor drawn = argmax(soft.detach(), at, true);
   const Tensor one = scatter(zeros_like(soft), at, drawn, 1.0);
   return one + (soft - soft.detach());
+} catch (const Error&) {
+  detail::rethrow_as("gumbel_softmax");
 }
 
 }  // namespace ebb

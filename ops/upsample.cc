@@ -253,7 +253,7 @@ int axes_of(const Tensor& x, const InterpolateOptions& o) {
 }  // namespace
 }  // namespace ops
 
-Tensor interpolate(const Tensor& x, const InterpolateOptions& o, Where where) {
+Tensor interpolate(const Tensor& x, const InterpolateOptions& o, Where where) try {
   ops::InterpolateAttrs a;
   a.dims = ops::axes_of(x, o);
   a.mode = o.mode;
@@ -281,6 +281,8 @@ Tensor interpolate(const Tensor& x, const InterpolateOptions& o, Where where) {
   if (a.dims == 1) return adaptive_avg_pool1d(x, a.size[2], where);
   if (a.dims == 2) return adaptive_avg_pool2d(x, {a.size[1], a.size[2]}, where);
   return adaptive_avg_pool3d(x, {a.size[0], a.size[1], a.size[2]}, where);
+} catch (const Error&) {
+  detail::rethrow_as("interpolate");
 }
 
 Tensor interpolate_backward(const ops::InterpolateAttrs& attrs, const Tensor& g, const Shape& x,

@@ -14,7 +14,8 @@ AlexNet::AlexNet(Module& parent, std::string name, AlexNetOptions options)
   start();
 }
 
-void AlexNet::start() {
+void AlexNet::start() try {
+  require_head("AlexNet", options_.hidden, options_.num_classes, options_.dropout);
   struct Convolution {
     int64_t kernel;
     Conv2dOptions options;
@@ -35,6 +36,8 @@ void AlexNet::start() {
   }
   add_three_layers(in, options_.hidden, options_.num_classes, options_.dropout,
                    /*dropout_first=*/true);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("AlexNet");
 }
 
 }  // namespace ebb::nn::models

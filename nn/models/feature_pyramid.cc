@@ -29,7 +29,7 @@ void FeaturePyramidNetwork::Extra::start(int64_t in_channels, int64_t out_channe
   adopt("p7", *p7);
 }
 
-void FeaturePyramidNetwork::start() {
+void FeaturePyramidNetwork::start() try {
   const auto& [in_channels, out_channels, extra] = options_;
   if (in_channels.empty()) throw ValueError("FeaturePyramidNetwork: there are no in_channels");
   for (const int64_t in : in_channels) {
@@ -48,6 +48,8 @@ void FeaturePyramidNetwork::start() {
       init::zeros_(p);
     }
   }
+} catch (const Error&) {
+  ebb::detail::rethrow_as("FeaturePyramidNetwork");
 }
 
 size_t FeaturePyramidNetwork::levels() const {
@@ -65,7 +67,7 @@ size_t FeaturePyramidNetwork::levels() const {
 }
 
 std::vector<Tensor> FeaturePyramidNetwork::operator()(Span<const Tensor> features,
-                                                      Where where) const {
+                                                      Where where) const try {
   const ebb::detail::PlaceScope scope(where);
   const size_t n = options_.in_channels.size();
   if (features.size() != n) {
@@ -77,6 +79,14 @@ std::vector<Tensor> FeaturePyramidNetwork::operator()(Span<const Tensor> feature
   for (size_t i = n; i-- > 0;) {
     const Tensor lateral = inner_blocks_[i](features[i]);
     if (inner.defined()) {
+      // A map of one sample would broadcast.
+      if (lateral.dim() != inner.dim() ||
+          (lateral.dim() == 4 && lateral.size(0) != inner.size(0))) {
+        throw ShapeError(absl::StrCat("FeaturePyramidNetwork: map ", i, " is ",
+                                      features[i].shape().str(), ", map ", i + 1, " is ",
+                                      features[i + 1].shape().str(),
+                                      "; they must be of one image, or batches of one size"));
+      }
       // The image need not be divisible: the coarser map is brought to just this size.
       inner = lateral + interpolate(inner, {.size = {lateral.size(-2), lateral.size(-1)}});
     } else {
@@ -98,6 +108,8 @@ std::vector<Tensor> FeaturePyramidNetwork::operator()(Span<const Tensor> feature
     }
   }
   return levels;
+} catch (const Error&) {
+  ebb::detail::rethrow_as("FeaturePyramidNetwork");
 }
 
 }  // namespace ebb::nn::models

@@ -21,6 +21,14 @@ Tensor ImageClassifier::forward(const Tensor& x) const {
   return classifier(flatten(adaptive_avg_pool2d(features(x), windows_), -3));
 }
 
+void ImageClassifier::require_head(const char* model, int64_t hidden, int64_t num_classes,
+                                   double dropout) {
+  if (hidden >= 1 && num_classes >= 1 && dropout >= 0 && dropout <= 1) return;
+  throw ValueError(absl::StrCat(model, ": hidden is ", hidden, ", num_classes ", num_classes,
+                                ", dropout ", dropout,
+                                "; they must be at least 1, at least 1 and in [0, 1]"));
+}
+
 void ImageClassifier::add_three_layers(int64_t channels, int64_t hidden, int64_t num_classes,
                                        double dropout, bool dropout_first) {
   int64_t in = channels * windows_ * windows_;

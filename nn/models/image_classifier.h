@@ -28,6 +28,8 @@ class ImageClassifier : public Layer {
   explicit ImageClassifier(int64_t windows);
   ImageClassifier(Module& parent, std::string name, int64_t windows);
 
+  /// Throws ValueError where add_three_layers() would: before the features are made.
+  static void require_head(const char* model, int64_t hidden, int64_t num_classes, double dropout);
   /// Three linear layers, rectified between, `dropout` before the first and the second; or, as in
   /// VGG, behind them.
   void add_three_layers(int64_t channels, int64_t hidden, int64_t num_classes, double dropout,

@@ -7,10 +7,16 @@
 
 namespace ebb::nn::models {
 
-LeNet5::LeNet5(LeNet5Options options) : options_(options) {}
+LeNet5::LeNet5(LeNet5Options options) try : options_(options) {
+} catch (const Error&) {
+  ebb::detail::rethrow_as("LeNet5");
+}
 
-LeNet5::LeNet5(Module& parent, std::string name, LeNet5Options options)
-    : Layer(parent, std::move(name)), options_(options) {}
+LeNet5::LeNet5(Module& parent, std::string name, LeNet5Options options) try
+    : Layer(parent, std::move(name)), options_(options) {
+} catch (const Error&) {
+  ebb::detail::rethrow_as("LeNet5");
+}
 
 Tensor LeNet5::forward(const Tensor& x) const {
   Tensor y = max_pool2d(relu(conv1(x)), 2);

@@ -2,11 +2,13 @@
 #include "ebb/nn/models/mobilenet.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "ebb/nn/activation.h"
 #include "ebb/nn/conv.h"
 #include "ebb/nn/dropout.h"
+#include "ebb/nn/init.h"
 #include "ebb/nn/linear.h"
 
 namespace ebb::nn::models {
@@ -81,7 +83,7 @@ MobileNetV2::MobileNetV2(Module& parent, std::string name, MobileNetV2Options op
   start();
 }
 
-void MobileNetV2::start() {
+void MobileNetV2::start() try {
   const MobileNetV2Options& o = options_;
   const double factor = o.width_multiplier;
   if (!(factor > 0 && factor <= 64)) {
@@ -94,6 +96,7 @@ void MobileNetV2::start() {
     }
     return round_channels(f * static_cast<double>(channels));
   };
+  std::optional<init::SkipGuard> skip(std::in_place);  // all is drawn below
   int64_t in = width(factor, o.first_channels);
   features.append(rectified(o.in_channels, in, 3, 2, 1, o.norm));
   for (const auto& [expansion, channels, blocks, stride] : o.stages) {
@@ -115,7 +118,10 @@ void MobileNetV2::start() {
   features.append(rectified(in, last, 1, 1, 1, o.norm));
   classifier.add<Dropout>(o.dropout);
   classifier.add<Linear>(last, o.num_classes);
+  skip.reset();
   init_image_network(*this);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("MobileNetV2");
 }
 
 }  // namespace ebb::nn::models

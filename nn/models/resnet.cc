@@ -13,6 +13,8 @@ namespace ebb::nn::models {
 
 namespace {
 
+constexpr int64_t kWidest = int64_t{1} << 30;
+
 Conv2dOptions without_bias(int64_t stride, int64_t padding) {
   return {.stride = stride, .padding = padding, .bias = false};
 }
@@ -93,11 +95,12 @@ int64_t last_channels(const ResNetOptions& o) {
   return (o.width << (o.layers.size() - 1)) * (o.bottleneck ? 4 : 1);
 }
 
-void check(const ResNetOptions& o) {
-  if (o.layers.empty() || o.layers.size() > 16 || o.width < 1) {
+ResNetOptions checked(ResNetOptions o) {
+  if (o.layers.empty() || o.layers.size() > 16 || o.width < 1 || o.width > kWidest) {
     throw ValueError(absl::StrCat("ResNet: ", o.layers.size(), " stages of width ", o.width,
-                                  "; there must be 1 to 16, and the width at least 1"));
+                                  "; there must be 1 to 16, and the width in [1, ", kWidest, "]"));
   }
+  return o;
 }
 
 Conv2dOptions first(const ResNetOptions& o) {
@@ -112,6 +115,7 @@ ResNetOptions resnet50(int64_t n) { return large({3, 4, 6, 3}, true, n); }
 ResNetOptions resnet101(int64_t n) { return large({3, 4, 23, 3}, true, n); }
 ResNetOptions resnet152(int64_t n) { return large({3, 8, 36, 3}, true, n); }
 ResNetOptions resnet_small(int64_t n, int64_t in_channels, int64_t num_classes) {
+  if (n < 1) throw ValueError(absl::StrCat("resnet_small: n is ", n, "; it must be at least 1"));
   return {.layers = {n, n, n},
           .width = 16,
           .large_images = false,
@@ -120,19 +124,21 @@ ResNetOptions resnet_small(int64_t n, int64_t in_channels, int64_t num_classes) 
           .num_classes = num_classes};
 }
 
-ResNet::ResNet(ResNetOptions options)
-    : options_(std::move(options)), conv1{*this,
-                                          "conv1",
-                                          options_.in_channels,
-                                          options_.width,
-                                          options_.large_images ? 7 : 3,
-                                          first(options_)} {
+ResNet::ResNet(ResNetOptions options) try
+    : options_(checked(std::move(options))), conv1{*this,
+                                                   "conv1",
+                                                   options_.in_channels,
+                                                   options_.width,
+                                                   options_.large_images ? 7 : 3,
+                                                   first(options_)} {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("ResNet");
 }
 
-ResNet::ResNet(Module& parent, std::string name, ResNetOptions options)
+ResNet::ResNet(Module& parent, std::string name, ResNetOptions options) try
     : Layer(parent, std::move(name)),
-      options_(std::move(options)),
+      options_(checked(std::move(options))),
       conv1{*this,
             "conv1",
             options_.in_channels,
@@ -140,10 +146,11 @@ ResNet::ResNet(Module& parent, std::string name, ResNetOptions options)
             options_.large_images ? 7 : 3,
             first(options_)} {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("ResNet");
 }
 
 void ResNet::start() {
-  check(options_);
   if (options_.num_classes != 0) fc.emplace(last_channels(options_), options_.num_classes);
   bn1_ = make_norm2d(options_.norm, options_.width);
   adopt("bn1", *bn1_);

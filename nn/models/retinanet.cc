@@ -151,18 +151,24 @@ RetinaNet::Heads::Heads(Module& parent, const RetinaNetOptions& options, int64_t
       classification(*this, options, anchors),
       regression(*this, options, anchors) {}
 
-RetinaNet::RetinaNet(RetinaNetOptions options)
+RetinaNet::RetinaNet(RetinaNetOptions options) try
     : options_(checked(std::move(options))),
       anchors_(options_.anchors),
       backbone_(*this, options_),
-      head_(*this, options_, anchors_everywhere(anchors_, backbone_.fpn.levels())) {}
+      head_(*this, options_, anchors_everywhere(anchors_, backbone_.fpn.levels())) {
+} catch (const Error&) {
+  ebb::detail::rethrow_as("RetinaNet");
+}
 
-RetinaNet::RetinaNet(Module& parent, std::string name, RetinaNetOptions options)
+RetinaNet::RetinaNet(Module& parent, std::string name, RetinaNetOptions options) try
     : Module(parent, std::move(name)),
       options_(checked(std::move(options))),
       anchors_(options_.anchors),
       backbone_(*this, options_),
-      head_(*this, options_, anchors_everywhere(anchors_, backbone_.fpn.levels())) {}
+      head_(*this, options_, anchors_everywhere(anchors_, backbone_.fpn.levels())) {
+} catch (const Error&) {
+  ebb::detail::rethrow_as("RetinaNet");
+}
 
 RetinaNetOutput RetinaNet::operator()(At image) const {
   const ebb::detail::PlaceScope scope(image.where);

@@ -30,22 +30,26 @@ TransformerLMOptions checked(int64_t vocabulary, TransformerLMOptions o) {
 
 }  // namespace
 
-TransformerLM::TransformerLM(int64_t vocabulary, TransformerLMOptions options)
+TransformerLM::TransformerLM(int64_t vocabulary, TransformerLMOptions options) try
     : options_(checked(vocabulary, options)),
       embedding(*this, "embedding", vocabulary, options_.d_model),
       encoder(*this, "encoder", options_.d_model, options_.nhead, options_.num_layers,
               encoder_options()) {
   start(vocabulary);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("TransformerLM");
 }
 
 TransformerLM::TransformerLM(Module& parent, std::string name, int64_t vocabulary,
-                             TransformerLMOptions options)
+                             TransformerLMOptions options) try
     : Module(parent, std::move(name)),
       options_(checked(vocabulary, options)),
       embedding(*this, "embedding", vocabulary, options_.d_model),
       encoder(*this, "encoder", options_.d_model, options_.nhead, options_.num_layers,
               encoder_options()) {
   start(vocabulary);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("TransformerLM");
 }
 
 TransformerOptions TransformerLM::encoder_options() const {

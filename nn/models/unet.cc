@@ -49,10 +49,11 @@ UNet::UNet(Module& parent, std::string name, UNetOptions options)
   start();
 }
 
-void UNet::start() {
+void UNet::start() try {
   const auto& [in_channels, num_classes, width, depth, norm] = options_;
-  if (depth < 1 || depth > 16) {
-    throw ValueError(absl::StrCat("UNet: depth is ", depth, "; it must be in [1, 16]"));
+  if (depth < 1 || depth > 16 || width < 1 || width > int64_t{1} << 30) {
+    throw ValueError(absl::StrCat("UNet: depth is ", depth, ", width ", width,
+                                  "; they must be in [1, 16] and [1, ", int64_t{1} << 30, "]"));
   }
   int64_t in = in_channels;
   for (int64_t i = 0; i < depth; ++i) {
@@ -75,6 +76,8 @@ void UNet::start() {
   }
   conv_ = std::make_unique<Conv2d>(width, num_classes, 1);
   adopt("conv", *conv_);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("UNet");
 }
 
 Tensor UNet::forward(const Tensor& x) const {

@@ -2,10 +2,12 @@
 #include "ebb/nn/models/vgg.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "ebb/nn/activation.h"
 #include "ebb/nn/conv.h"
+#include "ebb/nn/init.h"
 #include "ebb/nn/pool.h"
 
 namespace ebb::nn::models {
@@ -36,11 +38,14 @@ VGG::VGG(Module& parent, std::string name, VGGOptions options)
   start();
 }
 
-void VGG::start() {
-  if (options_.layers.empty() || options_.layers.size() > 16) {
-    throw ValueError(
-        absl::StrCat("VGG: ", options_.layers.size(), " stages; there must be 1 to 16"));
+void VGG::start() try {
+  if (options_.layers.empty() || options_.layers.size() > 16 || options_.width > int64_t{1} << 30) {
+    throw ValueError(absl::StrCat("VGG: ", options_.layers.size(), " stages of width ",
+                                  options_.width, "; there must be 1 to 16, and the width at most ",
+                                  int64_t{1} << 30));
   }
+  require_head("VGG", options_.hidden, options_.num_classes, options_.dropout);
+  std::optional<init::SkipGuard> skip(std::in_place);  // all is drawn below
   int64_t in = options_.in_channels;
   for (size_t s = 0; s < options_.layers.size(); ++s) {
     if (options_.layers[s] < 1) {
@@ -58,7 +63,10 @@ void VGG::start() {
   }
   add_three_layers(in, options_.hidden, options_.num_classes, options_.dropout,
                    /*dropout_first=*/false);
+  skip.reset();
   init_image_network(*this);
+} catch (const Error&) {
+  ebb::detail::rethrow_as("VGG");
 }
 
 }  // namespace ebb::nn::models

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ebb/nn/models/video_resnet.h"
 
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "ebb/nn/activation.h"
 #include "ebb/nn/conv.h"
+#include "ebb/nn/init.h"
 #include "ebb/nn/models/image_classifier.h"
 #include "ebb/ops/activation.h"
 #include "ebb/ops/reduce.h"
@@ -12,6 +15,7 @@ namespace ebb::nn::models {
 
 namespace {
 
+constexpr int64_t kWidest = int64_t{1} << 30;
 constexpr int64_t kStemChannels = 45;  // between the two parts of a factored first convolution
 
 // A convolution of odd kernel that keeps the size but for its stride.
@@ -93,9 +97,9 @@ VideoResNetOptions published(VideoConvolution first, VideoConvolution rest, int6
 }
 
 int64_t last_channels(const VideoResNetOptions& o) {
-  if (o.stages.empty() || o.stages.size() > 16 || o.width < 1) {
+  if (o.stages.empty() || o.stages.size() > 16 || o.width < 1 || o.width > kWidest) {
     throw ValueError(absl::StrCat("VideoResNet: ", o.stages.size(), " stages of width ", o.width,
-                                  "; there must be 1 to 16, and the width at least 1"));
+                                  "; there must be 1 to 16, and the width in [1, ", kWidest, "]"));
   }
   return o.width << (o.stages.size() - 1);
 }
@@ -115,21 +119,26 @@ VideoResNetOptions r2plus1d_18(int64_t n) {
   return options;
 }
 
-VideoResNet::VideoResNet(VideoResNetOptions options)
+VideoResNet::VideoResNet(VideoResNetOptions options) try
     : options_(std::move(options)), fc(last_channels(options_), options_.num_classes) {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("VideoResNet");
 }
 
-VideoResNet::VideoResNet(Module& parent, std::string name, VideoResNetOptions options)
+VideoResNet::VideoResNet(Module& parent, std::string name, VideoResNetOptions options) try
     : Layer(parent, std::move(name)),
       options_(std::move(options)),
       fc(last_channels(options_), options_.num_classes) {
   start();
+} catch (const Error&) {
+  ebb::detail::rethrow_as("VideoResNet");
 }
 
 void VideoResNet::start() {
   const auto& [stages, factored_stem, width, in_channels, num_classes, norm] = options_;
   const PerAxis<3> halved = {1, 2, 2};
+  std::optional<init::SkipGuard> skip(std::in_place);  // all is drawn below
   if (factored_stem) {
     append_factored(stem_, in_channels, kStemChannels, width, 7, halved, norm);
   } else {
@@ -157,6 +166,7 @@ void VideoResNet::start() {
     stages_.push_back(std::move(stage));
   }
   adopt("fc", fc);
+  skip.reset();
   init_image_network(*this);
 }
 

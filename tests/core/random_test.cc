@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ebb/core/error.h"
+#include "ebb/core/parallel.h"
 
 namespace ebb {
 namespace {
@@ -134,6 +135,39 @@ TEST(Generator, ChunksDoNotMatter) {
     g.fill_normal(parts.data() + at, count, -2, 3);
   }
   EXPECT_EQ(whole, parts);
+}
+
+TEST(Generator, LargeFillsAreTheSameOnAnyNumberOfThreads) {
+  const int before = num_threads();
+  constexpr size_t kCount = 150'001;
+  const auto expect_same = [](auto zero, const auto& fill) {
+    using T = decltype(zero);
+    std::vector<T> small(kCount), large(kCount);
+    Generator g(8);
+    g.skip(3);
+    for (size_t at = 0; at < kCount;) {
+      const size_t count = std::min<size_t>(kCount - at, 1000);
+      fill(g, small.data() + at, count);
+      at += count;
+    }
+    for (const int threads : {1, 2, 3}) {
+      set_num_threads(threads);
+      Generator same(8);
+      same.skip(3);
+      fill(same, large.data(), kCount);
+      EXPECT_EQ(small, large);
+      EXPECT_EQ(same.state(), g.state());
+    }
+  };
+  const auto uniform = [](Generator& g, auto* p, size_t n) { g.fill_uniform(p, n, -2, 3); };
+  const auto normal = [](Generator& g, auto* p, size_t n) { g.fill_normal(p, n, -2, 3); };
+  expect_same(0.0f, uniform);
+  expect_same(0.0, uniform);
+  expect_same(0.0f, normal);
+  expect_same(0.0, normal);
+  expect_same(uint8_t{0},
+              [](Generator& g, uint8_t* p, size_t n) { g.fill_bernoulli(p, n, 0.375); });
+  set_num_threads(before);
 }
 
 TEST(Generator, ResumesFromASavedState) {

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "ebb/autograd/testing.h"
 #include "ebb/ebb.h"
@@ -157,6 +159,58 @@ TEST(Init, HasTheStatedMoments) {
   EXPECT_NEAR(std_of(), std::sqrt(2.0 / 200), 0.002);
   EXPECT_THROW(nn::init::kaiming_normal_(Parameter(zeros({3}))), ShapeError);
   EXPECT_THROW(nn::init::calculate_gain("gelu"), ValueError);
+}
+
+// The values are untouched, and all numbers drawn later are those of a run that drew them.
+TEST(Init, SkippingLeavesValuesAndMovesTheGeneratorOn) {
+  const auto make = [](bool skip) {
+    manual_seed(6);
+    std::vector<double> all;
+    const auto keep = [&](const nn::Module& m) {
+      for (const auto& [name, p] : m.named_parameters()) {
+        for (const double v : doubles(p)) all.push_back(v);
+      }
+    };
+    {
+      std::optional<nn::init::SkipGuard> guard;
+      if (skip) guard.emplace();
+      keep(nn::Linear(5, 7));
+      keep(nn::Conv2d(3, 4, 3));
+      keep(nn::LSTMCell(3, 4));
+      keep(nn::models::MobileNetV2({.width_multiplier = 0.1, .num_classes = 3}));
+      const Parameter p(full({3, 4}, skip ? 0.0 : 1.0));
+      nn::init::orthogonal_(p);
+      for (const double v : doubles(p)) all.push_back(v);
+    }
+    all.push_back(default_generator().normal());
+    keep(nn::Linear(2, 3));
+    return all;
+  };
+  const std::vector<double> drawn = make(false);
+  const std::vector<double> skipped = make(true);
+  ASSERT_EQ(drawn.size(), skipped.size());
+  const size_t after = drawn.size() - 1 - 9;
+  for (size_t i = 0; i < after; ++i) ASSERT_TRUE(skipped[i] == 0 || skipped[i] == 1) << i;
+  EXPECT_TRUE(std::equal(drawn.begin() + static_cast<ptrdiff_t>(after), drawn.end(),
+                         skipped.begin() + static_cast<ptrdiff_t>(after)));
+  EXPECT_NE(drawn[0], 0);
+}
+
+TEST(Init, DrawsInPlaceWhateverTheLayout) {
+  Generator a(9);
+  Generator b(9);
+  const Parameter plain(zeros({3, 4}));
+  const Tensor view = zeros({4, 3}).t();
+  const Parameter turned(view);
+  nn::init::normal_(plain, 0, 1, a);
+  nn::init::normal_(turned, 0, 1, b);
+  EXPECT_EQ(doubles(plain), doubles(turned));
+  EXPECT_EQ(doubles(view), doubles(turned));
+  // Who saved the old values finds out.
+  const Tensor y = square(plain.tensor()).sum();
+  nn::init::uniform_(plain, 0, 1, a);
+  EXPECT_THROW(y.backward(), GradError);
+  EXPECT_THROW(nn::init::uniform_(plain, 1, 0, a), ValueError);
 }
 
 TEST(Init, OrthogonalAndSparse) {

@@ -41,6 +41,27 @@ TEST(Module, ASharedWeightIsListedOnce) {
   EXPECT_EQ(net.parameters().size(), 4u);
 }
 
+// A value that is given away is taken over; any other is copied, so that no two write to one.
+TEST(Module, CopiesWhatOthersHold) {
+  struct Holder : nn::Module {
+    Holder(Tensor kept, Tensor given) {
+      held = kept;
+      address = given.value().raw();
+      from_kept = register_parameter("kept", kept);
+      shared = register_parameter("shared", std::move(kept));
+      taken = register_parameter("taken", std::move(given));
+    }
+    Tensor held;
+    const void* address;
+    Parameter from_kept, shared, taken;
+  };
+  Holder net(ones({2, 2}), ones({2, 2}));
+  EXPECT_EQ(net.taken.tensor().value().raw(), net.address);
+  for (const Parameter& p : {net.from_kept, net.shared}) nn::init::zeros_(p);
+  EXPECT_EQ(net.held.to_vector<float>(), std::vector<float>(4, 1));
+  EXPECT_EQ(net.named_parameters().size(), 3u);
+}
+
 TEST(Module, RefusesDuplicateAndBadNames) {
   struct Twice : nn::Module {
     nn::Linear a{*this, "a", 2, 2};

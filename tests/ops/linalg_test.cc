@@ -510,6 +510,20 @@ TEST(Linalg, InputWithFactorZeroIsNotRead) {
   const Tensor b = normal({3, 2});
   EXPECT_EQ(addmm(nan, a, b, {.beta = 0}).to_vector<double>(), mm(a, b).to_vector<double>());
   EXPECT_TRUE(std::isnan(addmm(nan, a, b).to_vector<double>()[0]));
+
+  // Nor are the factors of a product with factor 0, vectors or matrices.
+  const Tensor input = normal({2, 2});
+  const Tensor column = full({2, 1}, NAN, {.dtype = kFloat64});
+  const Tensor row = full({1, 2}, NAN, {.dtype = kFloat64});
+  const std::vector<double> as_it_is = input.to_vector<double>();
+  EXPECT_EQ(addmm(input, nan, nan, {.alpha = 0}).to_vector<double>(), as_it_is);
+  EXPECT_EQ(addmm(input, column, row, {.alpha = 0}).to_vector<double>(), as_it_is);
+  const Tensor tall = normal({2, 1});
+  EXPECT_EQ(addmm(tall, nan, column, {.alpha = 0}).to_vector<double>(), tall.to_vector<double>());
+  const Tensor wide = normal({1, 2});
+  EXPECT_EQ(addmm(wide, row, nan, {.alpha = 0}).to_vector<double>(), wide.to_vector<double>());
+  EXPECT_EQ(addmm(wide, row, nan, {.beta = 0, .alpha = 0}).to_vector<double>(),
+            std::vector<double>(2, 0.0));
 }
 
 TEST(Linalg, NanPropagates) {
