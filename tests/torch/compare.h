@@ -11,7 +11,7 @@
 #include "ebb/ebb.h"
 #include "torch_side.h"
 
-// Ops and modules beside LibTorch, 2,590 configurations in all: their results, the gradients of
+// Ops and modules beside LibTorch, 2,610 configurations in all: their results, the gradients of
 // these, and in float64 the gradients of the gradients too, wherever LibTorch has them. In float64
 // they must be equal to 1e-10 of the largest number, in float32 to 1e-5, but for what is left of
 // larger numbers that cancel. Some of the inputs are views: transposed, cut out of more, turned

@@ -7,7 +7,7 @@
 
 #include "compare.h"
 
-// Convolution, pooling, resampling and sampling beside LibTorch: 684 configurations.
+// Convolution, pooling, resampling and sampling beside LibTorch: 704 configurations.
 namespace ebb {
 namespace {
 
@@ -213,6 +213,34 @@ void compare_fold(Draw& draw) {
           [&](Span<const Tensor> t) { return fold(t[0], size, kernel, o); });
 }
 
+void compare_locally_connected(Draw& draw) {
+  const bool batched = draw.coin();
+  const int64_t channels = draw(1, 3);
+  const int64_t out = draw(1, 3);
+  const Shape x = sample_shape(draw, 2, batched, channels, 5, 7);
+  PerAxis<2> kernel{draw(1, 3), draw(1, 3)};
+  const UnfoldOptions o{.dilation = {draw(1, 2), draw(1, 2)},
+                        .padding = {draw(0, 1), draw(0, 1)},
+                        .stride = {draw(1, 2), draw(1, 2)}};
+  const auto places = [&](int d) {
+    return (x[x.rank() - 2 + d] + 2 * o.padding[d] - o.dilation[d] * (kernel[d] - 1) - 1) /
+               o.stride[d] +
+           1;
+  };
+  Call c{.op = "locally_connected"};
+  c.kernel = list(kernel);
+  c.dilation = list(o.dilation);
+  c.padding = list(o.padding);
+  c.stride = list(o.stride);
+  const int64_t rows = places(0);
+  const int64_t columns = places(1);
+  std::vector<In> in = {In(testing::normal(x), true, batched ? std::optional<int64_t>() : 0),
+                        In(testing::normal({rows, columns, out, channels, kernel[0], kernel[1]}))};
+  if (draw.coin()) in.push_back(testing::normal({out, rows, columns}));
+  compare(c, in,
+          [&](Span<const Tensor> t) { return locally_connected2d(t[0], t[1], bias_of(t), o); });
+}
+
 void compare_interpolate(Draw& draw) {
   struct Kind {
     InterpolateMode mode;
@@ -334,9 +362,10 @@ TEST(BesideTorch, FractionalPoolingAndUnpooling) {
   repeat(15, [&] { compare_unpool<2>(draw); });
   repeat(8, [&] { compare_unpool<3>(draw); });
 }
-TEST(BesideTorch, UnfoldAndFold) {
+TEST(BesideTorch, UnfoldFoldAndLocallyConnected) {
   Draw draw("fold");
   repeat(20, [&] { compare_fold(draw); });
+  repeat(20, [&] { compare_locally_connected(draw); });
 }
 TEST(BesideTorch, Interpolation) {
   Draw draw("interpolate");

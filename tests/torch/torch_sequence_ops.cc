@@ -4,7 +4,7 @@
 
 #include "torch_ops.h"
 
-// Attention, tables of vectors and products.
+// Attention and products.
 namespace torch_side {
 namespace {
 
@@ -36,16 +36,8 @@ Outputs attention(const Call& c, const Tensors& in) {
 const Ops& sequence_ops() {
   static const Ops ops = {
       {"attention", attention},
-      {"embedding",
-       [](const Call& c, const Tensors& in) {
-         return at::embedding(in[0], in[1], c.integer("padding_idx"));
-       }},
       {"linear",
        [](const Call&, const Tensors& in) { return at::linear(in[0], in[1], optional(in, 2)); }},
-      {"bilinear",
-       [](const Call&, const Tensors& in) {
-         return at::bilinear(in[0], in[1], in[2], optional(in, 3));
-       }},
   };
   return ops;
 }

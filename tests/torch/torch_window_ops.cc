@@ -62,6 +62,15 @@ Tensor convolution(const Call& c, const Tensors& in, bool transposed) {
                          c.output_padding, c.groups);
 }
 
+// A product at each place, of its window with its own weight [H',W',O,C,KH,KW].
+Tensor locally_connected(const Call& c, const Tensors& in) {
+  const Tensor& w = in[1];
+  const Tensor columns = at::im2col(in[0], c.kernel, c.dilation, c.padding, c.stride);
+  const Tensor y = at::einsum("nkl,lok->nol", {columns, w.flatten(3).flatten(0, 1)});
+  const Tensor image = y.reshape({y.size(0), y.size(1), w.size(0), w.size(1)});
+  return in.size() > 2 ? image + in[2] : image;
+}
+
 Tensor max_pool(const Call& c, const Tensors& in) {
   if (c.dims == 1) {
     return at::max_pool1d(in[0], c.kernel, c.stride, c.padding, c.dilation, c.ceil_mode);
@@ -116,6 +125,7 @@ const Ops& window_ops() {
   static const Ops ops = {
       {"conv", [](const Call& c, const Tensors& in) { return convolution(c, in, false); }},
       {"conv_transpose", [](const Call& c, const Tensors& in) { return convolution(c, in, true); }},
+      {"locally_connected", locally_connected},
       {"max_pool", max_pool},
       {"avg_pool", avg_pool},
       {"lp_pool", [](const Call& c, const Tensors& in) { return lp_pool(c, in[0]); }},

@@ -50,28 +50,33 @@ struct Sizes {
 };
 
 // A mask [rows,columns] as LibTorch's C++ knows it, of what is added to the scores: none, numbers,
-// or minus infinity for keys that are not seen, which ours may be given as a bool too.
+// or minus infinity for keys that are not seen, which ours may be given as a bool too, or for those
+// after the query, which ours knows as causal.
 struct Mask {
   Mask(Draw& draw, int64_t rows, int64_t columns) : as_bool(draw.coin()) {
-    const int64_t kind = draw(0, 2);
+    const int64_t kind = draw(0, 3);
     if (kind == 0) return;
+    causal = kind == 3;
     value = testing::normal({rows, columns});
     if (kind == 1) {
       as_bool = false;
       return;
     }
     const Tensor late = gt(arange(columns), zeros({columns}, {.dtype = kInt64}));
-    value = masked_fill(zeros({rows, columns}, {.dtype = kFloat64}),
-                        logical_and(testing::booleans({rows, columns}), late),
+    const Tensor hidden = causal ? triu(ones({rows, columns}, {.dtype = kBool}), 1)
+                                 : logical_and(testing::booleans({rows, columns}), late);
+    value = masked_fill(zeros({rows, columns}, {.dtype = kFloat64}), hidden,
                         -std::numeric_limits<double>::infinity());
   }
   In in() const { return fixed(value); }
   Tensor ours(const Tensor& m) const {
+    if (causal) return Tensor();
     return m.defined() && as_bool ? lt(m, zeros({}, {.dtype = m.dtype()})) : m;
   }
 
   Tensor value;
   bool as_bool;
+  bool causal = false;
 };
 
 Tensor swapped(const Tensor& x) { return x.dim() == 3 ? transpose(x, 0, 1) : x; }
@@ -112,7 +117,8 @@ void compare_attention(Draw& draw) {
     const auto y = attend(q, self ? q : ours(t[1]), self ? q : ours(t[2]),
                           {.key_padding_mask = t[last + 1],
                            .attn_mask = mask.ours(t[last + 2]),
-                           .average_attn_weights = average});
+                           .average_attn_weights = average,
+                           .is_causal = mask.causal});
     return {ours(y.output), y.weights};
   });
 }
@@ -140,7 +146,9 @@ void compare_encoder(Draw& draw, const Call& c, M& module, const Sizes& s, bool 
                               s.padding(draw, s.queries)};
   compare_module(c, module, in, [&](Span<const Tensor> t) {
     const auto ours = [&](const Tensor& x) { return batch_first ? swapped(x) : x; };
-    return ours(module(ours(t[0]), {.src_mask = mask.ours(t[1]), .src_key_padding_mask = t[2]}));
+    return ours(module(
+        ours(t[0]),
+        {.src_mask = mask.ours(t[1]), .src_key_padding_mask = t[2], .is_causal = mask.causal}));
   });
 }
 
@@ -157,7 +165,9 @@ void compare_decoder(Draw& draw, const Call& c, M& module, const Sizes& s, bool 
                        {.tgt_mask = own.ours(t[2]),
                         .memory_mask = other.ours(t[3]),
                         .tgt_key_padding_mask = t[4],
-                        .memory_key_padding_mask = t[5]}));
+                        .memory_key_padding_mask = t[5],
+                        .tgt_is_causal = own.causal,
+                        .memory_is_causal = other.causal}));
   });
 }
 
