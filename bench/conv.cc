@@ -22,6 +22,7 @@
 
 #include "child.h"
 #include "conv_layers.h"
+#include "program.h"
 
 namespace bench {
 namespace {
@@ -251,10 +252,5 @@ int main_of(int argc, char** argv) {
 }  // namespace bench
 
 int main(int argc, char** argv) {
-  try {
-    return bench::main_of(argc, argv);
-  } catch (const std::exception& e) {
-    std::cerr << "bench_conv: " << e.what() << '\n';
-    return 2;
-  }
+  return bench::run_program("bench_conv", 2, [&] { return bench::main_of(argc, argv); });
 }

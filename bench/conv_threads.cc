@@ -6,16 +6,10 @@
 //
 // Two threads need two cores: it must not be pinned to one. A round in which other processes took
 // more than a tenth of a core is repeated; a line that never got a quiet one says so.
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
-#include <fstream>
 #include <functional>
-#include <iostream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -23,29 +17,14 @@
 #include "conv_layers.h"
 #include "ebb/core/parallel.h"
 #include "ebb/ops/kernels/conv.h"
+#include "program.h"
 
 namespace bench {
 namespace {
 
 namespace k = ebb::kernels;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// Seconds that other processes kept cores busy since the system started.
-double others() {
-  std::ifstream in("/proc/stat");
-  std::string word;
-  double user = 0;
-  double nice = 0;
-  double system = 0;
-  in >> word >> user >> nice >> system;
-  timespec t{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-  return (user + nice + system) / static_cast<double>(sysconf(_SC_CLK_TCK)) -
-         (static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec));
-}
+double now() { return seconds(CLOCK_MONOTONIC); }
 
 // Median microseconds of a call over 15 ms.
 double time(int threads, const std::function<void()>& call) {
@@ -67,11 +46,10 @@ void compare(const std::string& name, int rounds, const std::function<void()>& c
   double one = 0;
   double two = 0;
   for (int r = 0; r < rounds && best > kQuiet; ++r) {
-    const double start = now();
-    const double before = others();
+    const OtherProcesses others;
     const double a = time(1, call);
     const double b = time(2, call);
-    const double busy = (others() - before) / (now() - start);
+    const double busy = others.cores();
     if (busy >= best) continue;
     best = busy;
     one = a;
@@ -134,10 +112,5 @@ int main_of(int argc, char** argv) {
 }  // namespace bench
 
 int main(int argc, char** argv) {
-  try {
-    return bench::main_of(argc, argv);
-  } catch (const std::exception& e) {
-    std::cerr << "bench_conv_threads: " << e.what() << '\n';
-    return 1;
-  }
+  return bench::run_program("bench_conv_threads", 1, [&] { return bench::main_of(argc, argv); });
 }

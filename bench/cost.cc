@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "child.h"
+#include "program.h"
 
 namespace bench {
 namespace {
@@ -106,10 +107,6 @@ int main(int argc, char** argv) {
     std::cerr << "usage: bench_cost [--json FILE]\n";
     return 2;
   }
-  try {
-    return bench::main_of(argc == 3 ? argv[2] : "");
-  } catch (const std::exception& e) {
-    std::cerr << "bench_cost: " << e.what() << '\n';
-    return 1;
-  }
+  return bench::run_program("bench_cost", 1,
+                            [&] { return bench::main_of(argc == 3 ? argv[2] : ""); });
 }

@@ -24,6 +24,7 @@
 
 #include "bounds.h"
 #include "child.h"
+#include "program.h"
 
 namespace bench {
 namespace {
@@ -476,10 +477,5 @@ int main_of(int argc, char** argv) {
 }  // namespace bench
 
 int main(int argc, char** argv) {
-  try {
-    return bench::main_of(argc, argv);
-  } catch (const std::exception& e) {
-    std::cerr << "bench_run: " << e.what() << '\n';
-    return 1;
-  }
+  return bench::run_program("bench_run", 1, [&] { return bench::main_of(argc, argv); });
 }

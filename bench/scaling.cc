@@ -7,7 +7,6 @@
 // Two threads need two cores: it must not be pinned to one. See docs/performance.md.
 #include <ebb/ebb.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,7 +14,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -26,6 +24,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "program.h"
 
 namespace bench {
 namespace {
@@ -45,12 +45,6 @@ double median(std::vector<double> v) {
 }
 
 // Seconds of a clock of the system.
-double seconds(clockid_t clock) {
-  timespec t{};
-  clock_gettime(clock, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
 // ---- length of the tape
 // --------------------------------------------------------------------------
 
@@ -264,17 +258,6 @@ enum class Sharing {
 // together.
 constexpr int64_t kBatch = 64;
 
-// Seconds that all cores have worked since the start of the machine; 0 where it is not known.
-double busy_seconds() {
-  std::ifstream in("/proc/stat");
-  std::string word;
-  double user = 0;
-  double nice = 0;
-  double system = 0;
-  if (!(in >> word >> user >> nice >> system) || word != "cpu") return 0;
-  return (user + nice + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
-}
-
 // The cores that this process may use.
 std::vector<int> allowed_cores() {
   cpu_set_t set;
@@ -387,15 +370,13 @@ struct Round {
 
 Round measure(Team& team, const std::vector<int>& cores, int64_t batches) {
   const double samples = static_cast<double>(batches * kBatch);
-  const double start = seconds(CLOCK_MONOTONIC);
-  const double before = busy_seconds() - seconds(CLOCK_PROCESS_CPUTIME_ID);
+  const OtherProcesses others;
   const Team::Seconds a = team.run({cores[0]}, batches);
   const Team::Seconds b = team.run({cores[1]}, batches);
   const Team::Seconds both = team.run(cores, 2 * batches);
-  const double others = busy_seconds() - seconds(CLOCK_PROCESS_CPUTIME_ID) - before;
   const double rate = (samples / a.wall + samples / b.wall) / 2;
   return {1e6 / rate, 1e6 * both.wall / (2 * samples), 2 * (a.cpu + b.cpu) / both.cpu,
-          others / (2 * (seconds(CLOCK_MONOTONIC) - start))};
+          others.cores() / 2};
 }
 
 void run_threads(const Settings& s, const std::vector<int>& cores, nlohmann::json& rows) {
@@ -487,10 +468,5 @@ int main_of(int argc, char** argv) {
 }  // namespace bench
 
 int main(int argc, char** argv) {
-  try {
-    return bench::main_of(argc, argv);
-  } catch (const std::exception& e) {
-    std::cerr << "bench_scaling: " << e.what() << '\n';
-    return 1;
-  }
+  return bench::run_program("bench_scaling", 1, [&] { return bench::main_of(argc, argv); });
 }

@@ -22,7 +22,8 @@ class Embedding : public Module {
   Embedding(Module& parent, std::string name, int64_t count, int64_t dim,
             EmbeddingOptions options = {});
 
-  /// The row of one id: [dim]. Throws IndexError.
+  /// The row of one id: [dim]. A negative id counts from the end, other than in PyTorch. Throws
+  /// IndexError.
   Tensor operator()(int64_t id, Where where = Where::current()) const;
   /// The rows of integer ids of any shape: [..., dim]. Throws IndexError, DTypeError.
   Tensor operator()(const Tensor& ids, Where where = Where::current()) const;

@@ -100,13 +100,11 @@ class GroupNorm : public Layer {
 /// By what a BatchNorm normalises in training.
 enum class BatchStatistics : uint8_t {
   /// Mean and variance of what it is given, as in the paper and PyTorch. Of one image they are
-  /// those
-  /// of its pixels; of one vector there are none.
+  /// those of its pixels; of one vector there are none.
   kBatch,
   /// The running ones, once this sample is counted in; no gradient flows through them. For one
   /// sample at a time: the statistics are those of the stream of samples, and training computes
-  /// what
-  /// evaluation does. The variance counts how the samples' means differ too (West 1979, with
+  /// what evaluation does. The variance counts how the samples' means differ too (West 1979, with
   /// weights that fade), so that vectors of one number a channel will do.
   kRunning,
 };

@@ -64,8 +64,8 @@ using ComputedOf =
 
 struct WeightNormOptions {
   std::string name = "weight";  ///< of the parameter
-  std::optional<int64_t> dim =
-      0;  ///< the axis that keeps a length for each index; none: one for all
+  /// The axis that keeps a length for each index; none: one for all.
+  std::optional<int64_t> dim = 0;
 };
 
 /// A module whose weight is g v / |v|: its length and its direction learn apart. Salimans and

@@ -103,8 +103,8 @@ Tensor triplet_margin_loss(const Tensor& anchor, const Tensor& positive, const T
                            const TripletOptions& options = {}, Where where = Where::current());
 
 /// With c the cosine between input1 and input2 along the last axis, [...,D] each: 1 - c where
-/// target
-/// [...] is 1, max(0, c - margin) where it is -1, 0 elsewhere. 1e-12 is added to squared lengths.
+/// target [...] is 1, max(0, c - margin) where it is -1, 0 elsewhere. 1e-12 is added to squared
+/// lengths.
 Tensor cosine_embedding_loss(const Tensor& input1, const Tensor& input2, const Tensor& target,
                              const MarginOptions& options = {}, Where where = Where::current());
 

@@ -15,6 +15,8 @@
 #include "ebb/autograd/testing.h"
 #include "ebb/ops/convert.h"
 #include "ebb/ops/elementwise.h"
+#include "ebb/ops/index.h"
+#include "ebb/ops/join.h"
 #include "ebb/ops/random.h"
 #include "ebb/ops/reduce.h"
 #include "ebb/ops/shape.h"
@@ -137,8 +139,8 @@ TEST(Nms, KeepsWhatTheDefinitionKeeps) {
     Tensor boxes = some_boxes(n);
     // So many that the dropped ones are taken out on the way, and some of them points or not boxes.
     if (n == 700) {
-      boxes = cat({boxes, zeros({20, 4}, {.dtype = kFloat64}),
-                   full({10, 4}, NAN, {.dtype = kFloat64})});
+      boxes = cat(
+          {boxes, zeros({20, 4}, {.dtype = kFloat64}), full({10, 4}, NAN, {.dtype = kFloat64})});
       boxes = narrow(boxes, 0, 30, n);
     }
     // Scores of few values: ties go by index.
