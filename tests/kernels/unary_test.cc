@@ -63,9 +63,10 @@ void for_each_target(const F& f) {
 
 // ---- error --------------------------------------------------------------------------------------
 
+// Of what has no exponent, the least there is.
 template <class T>
 Real ulp(Real v) {
-  const int exponent = v == 0 ? Limits<T>::min_exponent : std::ilogb(v);
+  const int exponent = v == 0 || std::isnan(v) ? Limits<T>::min_exponent : std::ilogb(v);
   return std::ldexp(Real{1},
                     std::max(exponent, Limits<T>::min_exponent - 1) - Limits<T>::digits + 1);
 }
