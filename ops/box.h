@@ -26,7 +26,8 @@ Tensor clip_boxes_to_image(const Tensor& boxes, int64_t height, int64_t width,
 /// Non-maximum suppression: of boxes [N,4] with scores [N] the indices [K], int64, of those that
 /// are kept, best first. Going from the best score down, a box is dropped where it shares more than
 /// iou_threshold with one that is kept. Among equal scores the first box counts as better. The
-/// result carries no gradient. O(N K), a nanosecond or so a pair of boxes. Throws ValueError where a score or the threshold is NaN.
+/// result carries no gradient. O(N K), a nanosecond or so a pair of boxes. Throws ValueError where
+/// a score or the threshold is NaN.
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold,
            Where where = Where::current());
 /// The same in each category by itself: only boxes of equal number in idxs [N], integers, drop one

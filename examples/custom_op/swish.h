@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cmath>
 #include <ebb/ebb.h>
+#include <cmath>
 
 // y = x sigmoid(b x), with a trainable b: Ramachandran, Zoph, Le 2017, "Searching for activation
 // functions". An op with a fused backward pass, in a file of one's own.
