@@ -101,7 +101,10 @@ int run() {
            absl::GetFlag(FLAGS_length), absl::GetFlag(FLAGS_dropout));
   const auto parameters = model->module().parameters();
   ebb::optim::Adam adam(parameters, {.lr = absl::GetFlag(FLAGS_lr), .betas = {0.9, 0.99}});
-  const auto passes = quick ? 0.03 : absl::GetFlag(FLAGS_epochs);
+  const double passes = quick ? 0.03 : absl::GetFlag(FLAGS_epochs);
+  if (!(passes > 0)) {
+    throw ebb::ValueError("--epochs is " + std::to_string(passes) + "; it must be positive");
+  }
   const auto steps =
       std::max<int64_t>(1, static_cast<int64_t>(passes * static_cast<double>(model->pieces())));
   ebb::optim::CosineAnnealingLR schedule(adam, {.t_max = steps, .warmup = steps / 50});

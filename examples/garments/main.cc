@@ -33,6 +33,7 @@ constexpr double kMean = 0.2860;       // of Fashion-MNIST's pixels
 constexpr double kDeviation = 0.3530;  // of Fashion-MNIST's pixels
 constexpr int64_t kClasses = 10;
 constexpr int64_t kLogEvery = 1000;
+constexpr int kLargestShift = 27;  // leaves a pixel of the image
 const std::vector<std::string> kNames = {"T-shirt", "trouser", "pullover", "dress", "coat",
                                          "sandal",  "shirt",   "sneaker",  "bag",   "boot"};
 
@@ -81,6 +82,10 @@ ebb::nn::models::ResNetOptions resnet20() {
 
 int run() {
   const Settings s;
+  if (s.shift < 0 || s.shift > kLargestShift) {
+    throw ebb::ValueError("--shift is " + std::to_string(s.shift) + "; it must be in [0, " +
+                          std::to_string(kLargestShift) + "]");
+  }
   std::filesystem::create_directories(s.out);
   ebb::manual_seed(absl::GetFlag(FLAGS_seed));
   ebb::Generator order = ebb::default_generator().split("order");

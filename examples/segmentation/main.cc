@@ -81,6 +81,9 @@ int run() {
   const bool quick = absl::GetFlag(FLAGS_quick);
   const int64_t steps = quick ? 400 : absl::GetFlag(FLAGS_steps);
   const int64_t tests = quick ? 20 : absl::GetFlag(FLAGS_test_scenes);
+  if (tests < 1) {
+    throw ebb::ValueError("--test_scenes is " + std::to_string(tests) + "; it must be at least 1");
+  }
   const std::filesystem::path out = absl::GetFlag(FLAGS_out);
   std::filesystem::create_directories(out);
   ebb::manual_seed(absl::GetFlag(FLAGS_seed));
