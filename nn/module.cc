@@ -79,7 +79,9 @@ Parameter Module::register_parameter(const std::string& name, Tensor&& value) {
     return register_parameter(name, std::as_const(value));
   }
   require_free(name);
-  return add_parameter(name, Parameter{std::exchange(value, Tensor())});
+  const Parameter p{value};
+  value = Tensor();
+  return add_parameter(name, p);
 }
 
 Parameter Module::add_parameter(const std::string& name, const Parameter& p) {

@@ -69,7 +69,10 @@ void power_method(const Tensor& weight, const SpectralNormOptions& options, int6
   const NoGradGuard no_grad;
   const Tensor w = as_matrix(weight.detach(), options);
   for (int64_t i = 0; i < steps; ++i) {
-    *v = of_length_one(mv(t(w), *u), options.eps);
+    const Tensor image = mv(t(w), *u);
+    // Of weights that have no values yet, u and v would be 0 for good.
+    if (norm(image).item() == 0) return;
+    *v = of_length_one(image, options.eps);
     *u = of_length_one(mv(w, *v), options.eps);
   }
 }

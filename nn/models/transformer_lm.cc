@@ -156,15 +156,25 @@ int64_t draw(const Tensor& scores, const SampleOptions& options, Generator& gene
 
 std::vector<int64_t> TransformerLM::generate(Span<const int64_t> prompt, int64_t count,
                                              const SampleOptions& options, Generator& generator) {
-  const int64_t top_k = options.top_k.value_or(1);
-  const int64_t given = options.context.value_or(1);
-  if (prompt.empty() || count < 0 || !(options.temperature >= 0) || top_k < 1 || given < 1) {
-    throw ValueError(absl::StrCat("TransformerLM: the prompt has ", prompt.size(),
-                                  " tokens, count is ", count, ", temperature ",
-                                  options.temperature, ", top_k ", top_k, ", context ", given,
-                                  "; there must be a token, top_k and context be at least 1 and "
-                                  "neither of the others negative"));
+  if (prompt.empty()) {
+    throw ValueError("TransformerLM: the prompt is empty; it must have a token at least");
   }
+  const int64_t vocabulary = embedding.weight.size(0);
+  for (const int64_t token : prompt) {
+    if (token >= -vocabulary && token < vocabulary) continue;
+    throw IndexError(absl::StrCat("TransformerLM: the prompt has token ", token,
+                                  ", the vocabulary ", vocabulary, " tokens"));
+  }
+  if (count < 0 || !(options.temperature >= 0)) {
+    throw ValueError(absl::StrCat("TransformerLM: count is ", count, ", temperature ",
+                                  options.temperature, "; neither may be negative"));
+  }
+  const auto require_some = [](const char* name, std::optional<int64_t> n) {
+    if (n.value_or(1) >= 1) return;
+    throw ValueError(absl::StrCat("TransformerLM: ", name, " is ", *n, "; it must be at least 1"));
+  };
+  require_some("top_k", options.top_k);
+  require_some("context", options.context);
   struct Evaluation {
     explicit Evaluation(TransformerLM& m) : model(m), was_training(m.is_training()) { m.eval(); }
     ~Evaluation() { model.train(was_training); }

@@ -476,7 +476,8 @@ void ger_gemv(size_t m, size_t n, T alpha, const T* u, const T* v, T* a, ptrdiff
   // One pass pays where it spares the way from a cache further out than the first. With masked
   // stores of a row's last part, which the loads of the next row wait for, it has to be far.
   const bool waits = HWY_TARGET == HWY_AVX3 && n % kLanes<hn::ScalableTag<T>> != 0;
-  if (m * n * sizeof(T) <= (waits ? size_t{512} << 10 : size_t{32} << 10)) {
+  const bool pays = m * n * sizeof(T) > (waits ? size_t{512} << 10 : size_t{32} << 10);
+  if (!pays || narrow(n, lda)) {
     ger(m, n, alpha, u, v, a, lda);
     return gemv_n(m, n, T{1}, a, lda, x, beta, y);
   }

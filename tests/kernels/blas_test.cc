@@ -455,6 +455,12 @@ TEST(Gemv, WithARankOneUpdateInOnePass) {
         check_rounding<double>(m, n);
       }
     }
+    for (const int64_t m : {1025, 2049, 33000}) {
+      for (const int64_t n : {1, 2, 3, 4, 5}) {
+        check_rounding<float>(m, n);
+        check_rounding<double>(m, n);
+      }
+    }
   });
 }
 

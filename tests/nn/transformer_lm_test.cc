@@ -184,6 +184,8 @@ TEST(TransformerLM, SaysWhatIsWrong) {
   EXPECT_THROW(model(ids_of(std::vector<int64_t>(13, 1))), ShapeError);
   EXPECT_THROW(model(full({2, 2, 2}, 1)), ShapeError);
   EXPECT_THROW(model.generate({}, 3), ValueError);
+  EXPECT_THROW(model.generate(std::vector<int64_t>{7, 1}, 3, {.context = 1}), IndexError);
+  EXPECT_THROW(model.generate(std::vector<int64_t>{7}, 0), IndexError);
   EXPECT_THROW(model.generate(std::vector<int64_t>{1}, -3), ValueError);
   EXPECT_THROW(model.generate(std::vector<int64_t>{1}, 3, {.temperature = -1}), ValueError);
   EXPECT_THROW(model.generate(std::vector<int64_t>{1}, 3, {.top_k = 0}), ValueError);

@@ -150,6 +150,18 @@ TEST(SpectralNorm, MovesItsVectorsInTrainingOnly) {
   EXPECT_NE(doubles(fc.weight_u), u);
 }
 
+TEST(SpectralNorm, WaitsForItsWeights) {
+  std::unique_ptr<nn::SpectralNorm<nn::Linear>> layer;
+  {
+    const nn::init::SkipGuard skip;
+    layer = std::make_unique<nn::SpectralNorm<nn::Linear>>(std::make_unique<nn::Linear>(3, 4));
+  }
+  for (const auto& [name, p] : layer->named_parameters()) nn::init::normal_(p);
+  for (int i = 0; i < 30; ++i) {
+    for (const double y : doubles((*layer)(randn({2, 3})))) ASSERT_TRUE(std::isfinite(y));
+  }
+}
+
 TEST(SpectralNorm, TheGradientGoesThroughTheSingularValue) {
   manual_seed(5);
   nn::SpectralNorm<nn::Linear> fc(std::make_unique<nn::Linear>(5, 3));
