@@ -6,8 +6,8 @@
 #include "ebb/autograd/tensor.h"
 
 // Normalisation. Tensors are float32 or float64, of one type (DTypeError). An `eps` that is
-// negative or not finite is a ValueError. Means are subtracted in
-// two steps, so that numbers far from 0 keep their precision.
+// negative or not finite is a ValueError. Means are subtracted in two steps, so that numbers far
+// from 0 keep their precision.
 namespace ebb {
 
 // --- of the last axes --------------------------------------------------------------------------

@@ -9,6 +9,9 @@
 
 namespace ebb::nn::models {
 
+/// The most channels that a network may be asked for as its `width`.
+inline constexpr int64_t kWidest = int64_t{1} << 30;
+
 /// What normalises the channels of a network for images or videos.
 struct Normalization {
   enum class Kind : uint8_t {

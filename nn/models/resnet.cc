@@ -13,8 +13,6 @@ namespace ebb::nn::models {
 
 namespace {
 
-constexpr int64_t kWidest = int64_t{1} << 30;
-
 Conv2dOptions without_bias(int64_t stride, int64_t padding) {
   return {.stride = stride, .padding = padding, .bias = false};
 }

@@ -51,9 +51,9 @@ UNet::UNet(Module& parent, std::string name, UNetOptions options)
 
 void UNet::start() try {
   const auto& [in_channels, num_classes, width, depth, norm] = options_;
-  if (depth < 1 || depth > 16 || width < 1 || width > int64_t{1} << 30) {
+  if (depth < 1 || depth > 16 || width < 1 || width > kWidest) {
     throw ValueError(absl::StrCat("UNet: depth is ", depth, ", width ", width,
-                                  "; they must be in [1, 16] and [1, ", int64_t{1} << 30, "]"));
+                                  "; they must be in [1, 16] and [1, ", kWidest, "]"));
   }
   int64_t in = in_channels;
   for (int64_t i = 0; i < depth; ++i) {

@@ -39,10 +39,10 @@ VGG::VGG(Module& parent, std::string name, VGGOptions options)
 }
 
 void VGG::start() try {
-  if (options_.layers.empty() || options_.layers.size() > 16 || options_.width > int64_t{1} << 30) {
+  if (options_.layers.empty() || options_.layers.size() > 16 || options_.width > kWidest) {
     throw ValueError(absl::StrCat("VGG: ", options_.layers.size(), " stages of width ",
                                   options_.width, "; there must be 1 to 16, and the width at most ",
-                                  int64_t{1} << 30));
+                                  kWidest));
   }
   require_head("VGG", options_.hidden, options_.num_classes, options_.dropout);
   std::optional<init::SkipGuard> skip(std::in_place);  // all is drawn below

@@ -15,7 +15,6 @@ namespace ebb::nn::models {
 
 namespace {
 
-constexpr int64_t kWidest = int64_t{1} << 30;
 constexpr int64_t kStemChannels = 45;  // between the two parts of a factored first convolution
 
 // A convolution of odd kernel that keeps the size but for its stride.

@@ -86,7 +86,8 @@ inline constexpr size_t kStripsUpTo = 16 * kLanes<hn::ScalableTag<T>>;
 template <size_t kTerms, class T, class Start>
 HWY_INLINE void add_terms(FewTerms<T> g, size_t n, const Start& start) {
   const hn::ScalableTag<T> d;
-  // So is a single term outside the L1 cache. Of several, v would be loaded again for each row.
+  // Row by row too where a single term goes outside the L1 cache; of several terms, v would be
+  // loaded again for each row.
   constexpr size_t kNear = size_t{32} << 10;
   const bool near = kTerms > 1 || g.m * n * sizeof(T) <= kNear;
   if (near && n <= kStripsUpTo<T>) return terms_in_strips<kTerms>(d, g, 0, n, start);

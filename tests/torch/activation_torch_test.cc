@@ -7,17 +7,8 @@
 #include "compare.h"
 
 // Activations, gates and probabilities beside LibTorch: 385 configurations.
-namespace ebb {
+namespace ebb::beside_torch {
 namespace {
-
-using beside_torch::Call;
-using beside_torch::compare;
-using beside_torch::Draw;
-using beside_torch::fixed;
-using beside_torch::In;
-using beside_torch::Options;
-using beside_torch::repeat;
-using beside_torch::samples;
 
 Shape any_shape(Draw& draw) {
   Shape s;
@@ -113,7 +104,7 @@ TEST(BesideTorch, PReLU) {
     const int dims = static_cast<int>(draw(0, 3));
     const bool batched = draw.coin();
     const int64_t channels = draw(1, 5);
-    const Shape shape = beside_torch::sample_shape(draw, dims, batched, channels, 1, 6);
+    const Shape shape = sample_shape(draw, dims, batched, channels, 1, 6);
     std::vector<In> in = samples({testing::uniform_away_from(shape, -2, 2, {0}),
                                   testing::normal({draw.coin() ? channels : 1})},
                                  true);
@@ -184,4 +175,4 @@ TEST(BesideTorch, Probabilities) {
 }
 
 }  // namespace
-}  // namespace ebb
+}  // namespace ebb::beside_torch

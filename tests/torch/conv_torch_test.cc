@@ -8,17 +8,8 @@
 #include "compare.h"
 
 // Convolution, pooling, resampling and sampling beside LibTorch: 704 configurations.
-namespace ebb {
+namespace ebb::beside_torch {
 namespace {
-
-using beside_torch::Call;
-using beside_torch::compare;
-using beside_torch::Draw;
-using beside_torch::fixed;
-using beside_torch::In;
-using beside_torch::repeat;
-using beside_torch::sample_shape;
-using beside_torch::samples;
 
 template <int D>
 std::vector<int64_t> list(const PerAxis<D>& v) {
@@ -380,4 +371,4 @@ TEST(BesideTorch, GridSample) {
 }
 
 }  // namespace
-}  // namespace ebb
+}  // namespace ebb::beside_torch

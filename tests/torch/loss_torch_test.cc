@@ -9,16 +9,8 @@
 #include "compare.h"
 
 // Losses beside LibTorch, with every reduction: 660 configurations.
-namespace ebb {
+namespace ebb::beside_torch {
 namespace {
-
-using beside_torch::Call;
-using beside_torch::compare;
-using beside_torch::Draw;
-using beside_torch::fixed;
-using beside_torch::In;
-using beside_torch::repeat;
-using beside_torch::samples;
 
 constexpr Reduction kReductions[] = {Reduction::kNone, Reduction::kMean, Reduction::kSum};
 
@@ -257,4 +249,4 @@ TEST(BesideTorch, CtcLoss) {
 }
 
 }  // namespace
-}  // namespace ebb
+}  // namespace ebb::beside_torch

@@ -10,15 +10,8 @@
 #include "compare.h"
 
 // Modules beside LibTorch's, with its parameters by their names: 234 configurations.
-namespace ebb {
+namespace ebb::beside_torch {
 namespace {
-
-using beside_torch::Call;
-using beside_torch::compare_module;
-using beside_torch::Draw;
-using beside_torch::In;
-using beside_torch::repeat;
-using beside_torch::sample_shape;
 
 std::optional<int64_t> batch_axis(bool batched, int64_t axis = 0) {
   return batched ? std::optional<int64_t>() : axis;
@@ -317,4 +310,4 @@ TEST(TorchModules, RecurrentCells) {
 }
 
 }  // namespace
-}  // namespace ebb
+}  // namespace ebb::beside_torch

@@ -9,16 +9,8 @@
 #include "compare.h"
 
 // Normalisation beside LibTorch: 290 configurations.
-namespace ebb {
+namespace ebb::beside_torch {
 namespace {
-
-using beside_torch::Call;
-using beside_torch::compare;
-using beside_torch::Draw;
-using beside_torch::fixed;
-using beside_torch::In;
-using beside_torch::repeat;
-using beside_torch::sample_shape;
 
 In argument(const Tensor& x, bool batched) {
   return In(x, true, batched ? std::optional<int64_t>() : 0);
@@ -179,4 +171,4 @@ TEST(BesideTorch, WeightNorm) {
 }
 
 }  // namespace
-}  // namespace ebb
+}  // namespace ebb::beside_torch

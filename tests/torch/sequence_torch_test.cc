@@ -7,17 +7,8 @@
 #include "compare.h"
 
 // Attention, products, and what moves elements, beside LibTorch: 215 configurations.
-namespace ebb {
+namespace ebb::beside_torch {
 namespace {
-
-using beside_torch::Call;
-using beside_torch::compare;
-using beside_torch::Draw;
-using beside_torch::fixed;
-using beside_torch::In;
-using beside_torch::repeat;
-using beside_torch::sample_shape;
-using beside_torch::samples;
 
 void compare_attention(Draw& draw) {
   Shape front;
@@ -123,4 +114,4 @@ TEST(BesideTorch, PixelShuffle) {
 }
 
 }  // namespace
-}  // namespace ebb
+}  // namespace ebb::beside_torch

@@ -9,15 +9,8 @@
 
 // Attention with several heads and Transformers beside LibTorch's, with its parameters by their
 // names: 122 configurations.
-namespace ebb {
+namespace ebb::beside_torch {
 namespace {
-
-using beside_torch::Call;
-using beside_torch::compare_module;
-using beside_torch::Draw;
-using beside_torch::fixed;
-using beside_torch::In;
-using beside_torch::repeat;
 
 // Sizes of a call; sequences are [steps,n,width], or [steps,width] of a single sample.
 struct Sizes {
@@ -213,4 +206,4 @@ TEST(TorchModules, TransformerStacks) {
 }
 
 }  // namespace
-}  // namespace ebb
+}  // namespace ebb::beside_torch
