@@ -167,6 +167,16 @@ TEST(Parallel, AChildProcessWorksAlone) {
     parallel_for(1000, 1, [&](int64_t begin, int64_t end) { total += end - begin; });
     return total.load();
   };
+  // All three are up before the fork: a thread that is just starting may hold a lock of the
+  // sanitizers' allocator, which nobody would ever release in the child.
+  std::atomic<int> begun = 0;
+  parallel_for(3, 1, [&](int64_t, int64_t) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    for (++begun; begun < 3 && std::chrono::steady_clock::now() < deadline;) {
+      std::this_thread::yield();
+    }
+  });
+  ASSERT_EQ(begun, 3);
   EXPECT_EQ(sum(), 1000);
   const pid_t child = fork();
   ASSERT_GE(child, 0);

@@ -256,7 +256,7 @@ TEST(AtomicWrite, AKilledWriterLeavesTheOldFileOrTheNew) {
   atomic_write(path, version(0));
   Generator g(1, "kill");
   int killed_amid = 0;
-  for (int trial = 0; trial < 40; ++trial) {
+  for (int trial = 0; trial < 40 || (killed_amid == 0 && trial < 1000); ++trial) {
     const pid_t child = fork();
     if (child == 0) {
       for (int i = 0;; ++i) atomic_write(path, version(i));
