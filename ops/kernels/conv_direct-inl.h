@@ -241,24 +241,25 @@ struct Gather {
   bool add;       // to what C holds, instead
 };
 
-// `rows` is the offset of the only row that is told where rows are a run.
 template <class T>
 using GatherFn = void (*)(const Gather<T>& g, const T* x, const int32_t* rows, const T* b, T* c);
 
 // C[r][v] = sum over terms p of x[rows[r] + offsets[p]] * b[p][v]: a product of matrices, of which
-// the first is wherever two tables of offsets say. So nothing is unfolded. With kRun, rows are
-// neighbours: row r is one element behind row r - 1, which saves the registers for their addresses.
-template <class D, size_t kRows, size_t kVectors, bool kRun, typename T = hn::TFromD<D>>
+// the first is wherever two tables of offsets say. So nothing is unfolded. Rows come in runs of
+// kRun neighbours, each one element behind the one before: only the first of a run is looked up,
+// which saves the registers for the other addresses.
+template <class D, size_t kRows, size_t kVectors, size_t kRun, typename T = hn::TFromD<D>>
 HWY_NOINLINE void gather_block(const Gather<T>& g, const T* x, const int32_t* rows, const T* b,
                                T* c) {
   using V = hn::Vec<D>;
   constexpr size_t kN = kLanes<D>;
-  constexpr size_t kC = kChains<kRows, kVectors>;
+  // What two runs add up does not depend on there being two of them.
+  constexpr size_t kC = kChains<(kRun == 1 ? kRows : kRun), kVectors>;
   const D d;
   V sum[kC][kRows][kVectors];
-  const T* row[kRun ? 1 : kRows];
+  const T* run[kRows / kRun];
   HWY_UNROLL(8)
-  for (size_t r = 0; r < (kRun ? 1 : kRows); ++r) row[r] = x + rows[r];
+  for (size_t r = 0; r < kRows / kRun; ++r) run[r] = x + rows[r * kRun];
   HWY_UNROLL(16)
   for (size_t r = 0; r < kRows; ++r) {
     HWY_UNROLL(8)
@@ -280,7 +281,7 @@ HWY_NOINLINE void gather_block(const Gather<T>& g, const T* x, const int32_t* ro
     b += kVectors * kN;
     HWY_UNROLL(16)
     for (size_t r = 0; r < kRows; ++r) {
-      const V value = hn::Set(d, kRun ? row[0][at + static_cast<ptrdiff_t>(r)] : row[r][at]);
+      const V value = hn::Set(d, run[r / kRun][at + static_cast<ptrdiff_t>(r % kRun)]);
       HWY_UNROLL(8)
       for (size_t v = 0; v < kVectors; ++v) to[r][v] = hn::MulAdd(value, y[v], to[r][v]);
     }
@@ -305,52 +306,96 @@ HWY_NOINLINE void gather_block(const Gather<T>& g, const T* x, const int32_t* ro
   }
 }
 
-template <class D, size_t kVectors, bool kRun, size_t... kRow>
-constexpr auto gathers(std::index_sequence<kRow...>) {
-  return std::array<GatherFn<hn::TFromD<D>>, sizeof...(kRow)>{
-      gather_block<D, kRow + 1, kVectors, kRun>...};
-}
-// By rows - 1.
-template <class D, size_t kVectors, bool kRun, size_t kRows>
-inline constexpr auto kGathers = gathers<D, kVectors, kRun>(std::make_index_sequence<kRows>());
-
 #if HWY_TARGET == HWY_AVX3
-constexpr size_t kMostRun1 = 16;  // rows of a run, one vector wide
+constexpr size_t kMostRun1 = 16;  // rows in runs of a block one vector wide
 #else
 constexpr size_t kMostRun1 = 8;
 #endif
+constexpr size_t kLeastRun = 4;
+
+// Blocks of rows that have nothing to do with each other, of a run, of two runs.
+template <class D, size_t kVectors, size_t... kRow>
+constexpr auto gathers_of_rows(std::index_sequence<kRow...>) {
+  return std::array{gather_block<D, kRow + 1, kVectors, 1>...};
+}
+template <class D, size_t kVectors, size_t... kRow>
+constexpr auto gathers_of_a_run(std::index_sequence<kRow...>) {
+  return std::array{gather_block<D, kRow + 1, kVectors, kRow + 1>...};
+}
+template <class D, size_t kVectors, size_t... kRow>
+constexpr auto gathers_of_two_runs(std::index_sequence<kRow...>) {
+  return std::array<GatherFn<hn::TFromD<D>>, sizeof...(kRow)>{
+      gather_block<D, 2 * (kLeastRun + kRow), kVectors, kLeastRun + kRow>...};
+}
+
+// The blocks of C that are `kVectors` wide, by rows - 1, or by what a run has more than the least.
+template <class D, size_t kVectors>
+struct Gathers {
+  static constexpr size_t kMostRows = kVectors == 2 ? kMaxRows2 : kMaxRows1;
+  static constexpr size_t kMostInRuns = kVectors == 2 ? kMaxRows2 : kMostRun1;
+  // Rows of a run where two go together, which takes 32 registers.
+  static constexpr size_t kMostOfTwo = HWY_TARGET == HWY_AVX3 ? kMostInRuns / 2 : 0;
+  static constexpr size_t kTwoRuns = kMostOfTwo < kLeastRun ? 0 : kMostOfTwo - kLeastRun + 1;
+  static constexpr auto kOfRows =
+      gathers_of_rows<D, kVectors>(std::make_index_sequence<kMostRows>());
+  static constexpr auto kOfARun =
+      gathers_of_a_run<D, kVectors>(std::make_index_sequence<kMostInRuns>());
+  static constexpr auto kOfTwoRuns =
+      gathers_of_two_runs<D, kVectors>(std::make_index_sequence<kTwoRuns>());
+
+  template <typename T = hn::TFromD<D>>
+  static HWY_INLINE void rows(const Gather<T>& g, size_t rows, const T* x, const int32_t* offsets,
+                              const T* b, T* c) {
+    Heights heights = Heights::cut(rows, kMostRows);
+    for (size_t i = 0; i < rows;) {
+      const size_t height = heights.next();
+      kOfRows[height - 1](g, x, offsets + i, b, c + static_cast<ptrdiff_t>(i) * g.ldc);
+      i += height;
+    }
+  }
+  template <typename T = hn::TFromD<D>>
+  static HWY_INLINE void runs(const Gather<T>& g, size_t rows, size_t run, const T* x,
+                              const int32_t* offsets, const T* b, T* c) {
+    const auto at = [&](size_t i) { return c + static_cast<ptrdiff_t>(i) * g.ldc; };
+    size_t start = 0;
+    if constexpr (kTwoRuns > 0) {
+      if (run <= kMostOfTwo) {
+        const auto fn = kOfTwoRuns[run - kLeastRun];
+        for (; rows - start >= 2 * run; start += 2 * run) fn(g, x, offsets + start, b, at(start));
+      }
+    }
+    for (; start < rows; start += run) {
+      Heights heights = Heights::cut(run, kMostInRuns);
+      for (size_t i = start; i < start + run;) {
+        const size_t height = heights.next();
+        kOfARun[height - 1](g, x, offsets + i, b, at(i));
+        i += height;
+      }
+    }
+  }
+};
 
 // `rows` rows of C, which is one or two vectors wide.
 template <class T>
 HWY_INLINE void gather_rows(const Gather<T>& g, size_t width, size_t rows, const T* x,
-                            const int32_t* row_offsets, const T* b, T* c) {
+                            const int32_t* offsets, const T* b, T* c) {
   using D = hn::ScalableTag<T>;
-  const bool two = width == 2 * kLanes<D>;
-  const GatherFn<T>* fn =
-      two ? kGathers<D, 2, false, kMaxRows2>.data() : kGathers<D, 1, false, kMaxRows1>.data();
-  Heights heights = Heights::cut(rows, two ? kMaxRows2 : kMaxRows1);
-  for (size_t i = 0; i < rows;) {
-    const size_t height = heights.next();
-    fn[height - 1](g, x, row_offsets + i, b, c + static_cast<ptrdiff_t>(i) * g.ldc);
-    i += height;
+  if (width == 2 * kLanes<D>) {
+    Gathers<D, 2>::rows(g, rows, x, offsets, b, c);
+  } else {
+    Gathers<D, 1>::rows(g, rows, x, offsets, b, c);
   }
 }
 
-// The same of `rows` rows that come in runs of `run`.
+// The same of `rows` rows that come in runs of `run`, which is at least kLeastRun.
 template <class T>
 HWY_INLINE void gather_runs(const Gather<T>& g, size_t width, size_t rows, size_t run, const T* x,
-                            const int32_t* row_offsets, const T* b, T* c) {
+                            const int32_t* offsets, const T* b, T* c) {
   using D = hn::ScalableTag<T>;
-  const bool two = width == 2 * kLanes<D>;
-  const GatherFn<T>* fn =
-      two ? kGathers<D, 2, true, kMaxRows2>.data() : kGathers<D, 1, true, kMostRun1>.data();
-  for (size_t start = 0; start < rows; start += run) {
-    Heights heights = Heights::cut(run, two ? kMaxRows2 : kMostRun1);
-    for (size_t i = start; i < start + run;) {
-      const size_t height = heights.next();
-      fn[height - 1](g, x, row_offsets + i, b, c + static_cast<ptrdiff_t>(i) * g.ldc);
-      i += height;
-    }
+  if (width == 2 * kLanes<D>) {
+    Gathers<D, 2>::runs(g, rows, run, x, offsets, b, c);
+  } else {
+    Gathers<D, 1>::runs(g, rows, run, x, offsets, b, c);
   }
 }
 

@@ -219,8 +219,8 @@ HWY_NOINLINE void correlate(const Task<T>& t, Workspace& workspace) {
     const Source<T> source = look(t.c, s.boxes, box, t.x, t.from(), 0, seen);
     const auto count = static_cast<size_t>(box.count());
     output_offsets(t.c, box, source, rows);
-    constexpr int64_t kLeastRun = 4;
-    const bool run = t.c.axis[2].stride == 1 && box.size[2] >= kLeastRun;
+    const auto wide = static_cast<size_t>(box.size[2]);
+    const bool runs = t.c.axis[2].stride == 1 && wide >= kLeastRun;
     if (source.row != before.row || source.plane != before.plane ||
         source.channel != before.channel) {
       tap_offsets(t.c, source, t.from(), offsets);
@@ -237,9 +237,8 @@ HWY_NOINLINE void correlate(const Task<T>& t, Workspace& workspace) {
         g.offsets = offsets + term;
         if (!s.kept) pack(t, k, width, term, g.terms, taps, scratch, packed);
         const T* const weights = s.kept ? kept + term * width : packed;
-        if (run) {
-          gather_runs(g, width, count, static_cast<size_t>(box.size[2]), source.data, rows, weights,
-                      sums);
+        if (runs) {
+          gather_runs(g, width, count, wide, source.data, rows, weights, sums);
         } else {
           gather_rows(g, width, count, source.data, rows, weights, sums);
         }

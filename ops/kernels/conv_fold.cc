@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "ebb/ops/kernels/blas.h"
 #include "ebb/ops/kernels/conv_plan.h"
@@ -45,7 +47,7 @@ bool pays(const ConvPlan& p) {
 struct Reach {
   ptrdiff_t at[kMostColumns];  // in the output row, of the first lane
   hn::Mask<D> lanes[kMostColumns];
-  int64_t first, last;  // columns that reach any
+  int64_t first, last;  // columns that reach any, one at least
 
   Reach(const ConvPlan& p, int64_t col) : first(p.kernel[2]), last(0) {
     constexpr auto kAll = static_cast<int64_t>(kN);
@@ -60,28 +62,55 @@ struct Reach {
       first = std::min(first, j);
       last = j + 1;
     }
+    if (first >= last) first = 0, last = 1;  // which reaches no lane
   }
 };
 
-// A vector of a row of dx: the products that fall there.
-HWY_INLINE V fold(const ConvPlan& p, const Reach& reach, const float* products, int64_t row) {
+// A vector of each row of dx, for all channels: the products that fall there, of `kColumns` columns
+// of the kernel, which reach any lanes of it.
+template <size_t kColumns>
+HWY_NOINLINE void fold(const ConvPlan& p, const Reach& reach, const float* products, float* dx,
+                       size_t lanes) {
   const D d;
-  V even = hn::Zero(d);
-  V odd = hn::Zero(d);
   const int64_t area = p.out_area;
-  int64_t from_row = row + p.pad[1];
-  for (int64_t i = 0; i < p.kernel[1]; ++i, from_row -= p.dilation[1]) {
-    if (from_row < 0 || from_row >= p.out[1]) continue;
-    const float* from = products + (i * p.kernel[2] + reach.first) * area + from_row * p.out[2];
-    int64_t j = reach.first;
-    for (; j + 2 <= reach.last; j += 2, from += 2 * area) {
-      even = hn::Add(even, hn::MaskedLoad(reach.lanes[j], d, from + reach.at[j]));
-      odd = hn::Add(odd, hn::MaskedLoad(reach.lanes[j + 1], d, from + area + reach.at[j + 1]));
-    }
-    if (j < reach.last) even = hn::Add(even, hn::MaskedLoad(reach.lanes[j], d, from + reach.at[j]));
+  hn::Mask<D> reached[kColumns];
+  ptrdiff_t at[kColumns];
+  HWY_UNROLL(11)
+  for (size_t j = 0; j < kColumns; ++j) {
+    const int64_t column = reach.first + static_cast<int64_t>(j);
+    reached[j] = reach.lanes[column];
+    at[j] = column * area + reach.at[column];
   }
-  return hn::Add(even, odd);
+  const int64_t between = p.kernel[2] * area - p.dilation[1] * p.out[2];  // taps of two rows
+  for (int64_t c = 0; c < p.group_in; ++c, products += p.taps * area, dx += p.in_area) {
+    for (int64_t row = 0; row < p.in[1]; ++row) {
+      V sums[2] = {hn::Zero(d), hn::Zero(d)};
+      int64_t from_row = row + p.pad[1];
+      const float* from = products + from_row * p.out[2];
+      for (int64_t i = 0; i < p.kernel[1]; ++i, from_row -= p.dilation[1], from += between) {
+        if (from_row < 0 || from_row >= p.out[1]) continue;
+        HWY_UNROLL(11)
+        for (size_t j = 0; j < kColumns; ++j) {
+          sums[j % 2] = hn::Add(sums[j % 2], hn::MaskedLoad(reached[j], d, from + at[j]));
+        }
+      }
+      const V sum = hn::Add(sums[0], sums[1]);
+      float* const to = dx + row * p.in[2];
+      if (lanes == kN) {
+        hn::StoreU(sum, d, to);
+      } else {
+        store_n(sum, d, to, lanes);
+      }
+    }
+  }
 }
+
+template <size_t... kColumn>
+constexpr auto folds(std::index_sequence<kColumn...>) {
+  return std::array{fold<kColumn + 1>...};
+}
+// By columns - 1.
+inline constexpr auto kFolds = folds(std::make_index_sequence<kMostColumns>());
 
 void grad_input(const ConvPlan& p, const float* dy, const float* w, float* dx) {
   Workspace memory(workspace(p));
@@ -89,22 +118,10 @@ void grad_input(const ConvPlan& p, const float* dy, const float* w, float* dx) {
   const int64_t rows = p.group_in * p.taps;
   gemm(true, false, rows, p.out_area, p.group_out, 1.0f, w, rows, dy, p.out_area, 0.0f, each,
        p.out_area);
-  const D d;
   for (int64_t col = 0; col < p.in[2]; col += kN) {
     const Reach reach(p, col);
     const auto lanes = static_cast<size_t>(std::min<int64_t>(kN, p.in[2] - col));
-    for (int64_t c = 0; c < p.group_in; ++c) {
-      const float* from = each + c * p.taps * p.out_area;
-      float* to = dx + c * p.in_area + col;
-      for (int64_t row = 0; row < p.in[1]; ++row, to += p.in[2]) {
-        const V sum = fold(p, reach, from, row);
-        if (lanes == kN) {
-          hn::StoreU(sum, d, to);
-        } else {
-          store_n(sum, d, to, lanes);
-        }
-      }
-    }
+    kFolds[static_cast<size_t>(reach.last - reach.first - 1)](p, reach, each, dx + col, lanes);
   }
 }
 

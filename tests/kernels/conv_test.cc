@@ -174,6 +174,34 @@ TEST(Conv, Direct) {
   check<float>({1, 1, 2, 3, 1, {5}, {2}, {1}, {3000000}, {3000000}, {5}});
 }
 
+// Kernels of every width whose input gradient is products that are folded, and vectors of it that
+// no output reaches.
+TEST(Conv, Folded) {
+  for (int64_t kernel = 1; kernel <= 12; ++kernel) {
+    for (const int64_t width : {kernel, kernel + 3, int64_t{16}, int64_t{33}}) {
+      check<float>(square(1, 3, 10, 1, kernel + 2, width, kernel, 1, kernel / 3), width == 16);
+    }
+  }
+  check<float>({1, 1, 3, 20, 1, {100}, {2}, {1}, {80}, {0}, {20}});
+  check<float>({2, 1, 3, 20, 1, {9, 100}, {2, 2}, {1, 1}, {7, 80}, {0, 0}, {2, 20}});
+  ConvShape cut = square(1, 3, 10, 1, 20, 60, 5, 1, 2);
+  cut.out[0] = 4;
+  cut.out[1] = 7;
+  check<float>(cut);
+}
+
+// Images whose rows are runs of all lengths, some of which come in twos, one of them left over.
+TEST(Conv, ShortRuns) {
+  for (int64_t width = 3; width <= 10; ++width) {
+    for (const int64_t height : {1, 2, 3, 5}) {
+      for (const int64_t channels : {16, 17, 32}) {
+        check<float>(square(1, 5, channels, 1, height, width, 5, 1, 2), width % 2 == 0);
+        check<double>(square(1, 5, channels, 1, height, width, 5, 1, 2));
+      }
+    }
+  }
+}
+
 // The plain loops, which need no memory, are for what cannot be told in offsets.
 TEST(Conv, LongSignalsAreNotLeftToPlainLoops) {
   for (const ConvShape& s : {ConvShape{1, 1, 64, 64, 1, {16384}, {3}, {1}, {1}, {1}, {16384}},
