@@ -25,6 +25,7 @@ struct Task {
   const T* w;
   const T* bias;
   T* y;
+  const T* packed = nullptr;  // the weights as correlate() packs them, where that was done before
 
   int64_t from() const { return backward ? plan.group_out : plan.group_in; }
   int64_t to() const { return backward ? plan.group_in : plan.group_out; }
@@ -101,10 +102,14 @@ struct Sizes {
     width = std::min(total, strip_width<T>(to));
     const size_t least = static_cast<size_t>(t.c.taps());
     chunk = std::min(terms, least == 0 ? 1 : std::max<size_t>(1, kChunkTerms / least) * least);
-    kept = total < to + to / 2 || terms * total * sizeof(T) <= kBoxBytes;
+    kept = keeps(to, terms);
     seen = static_cast<size_t>(boxes.elements * t.from());
-    packed = kept ? terms * total : chunk * width;
+    packed = t.packed != nullptr ? 0 : kept ? terms * total : chunk * width;
     gaps = t.c.axis[2].place_step != 1;
+  }
+  static bool keeps(size_t to, size_t terms) {
+    const size_t total = strips_total<T>(to);
+    return total < to + to / 2 || terms * total * sizeof(T) <= kBoxBytes;
   }
   size_t outputs() const {
     return static_cast<size_t>(boxes.size[0] * boxes.size[1] * boxes.size[2]);
@@ -185,7 +190,8 @@ template <class T>
 HWY_NOINLINE void correlate(const Task<T>& t, Workspace& workspace) {
   const Sizes<T> s(t);
   T* const seen = workspace.take<T>(s.seen);
-  T* const packed = workspace.take<T>(s.packed);
+  T* const own = workspace.take<T>(s.packed);
+  const T* const packed = t.packed != nullptr ? t.packed : own;
   T* const sums = workspace.take<T>(s.outputs() * s.width);
   T* const turned = s.gaps ? workspace.take<T>(s.outputs() * s.width) : nullptr;
   T* const bias = workspace.take<T>(s.total);
@@ -193,7 +199,7 @@ HWY_NOINLINE void correlate(const Task<T>& t, Workspace& workspace) {
   auto* const offsets = workspace.take<int32_t>(s.terms);
   T* scratch = nullptr;
   int32_t* taps = nullptr;
-  if (t.backward) {
+  if (t.backward && t.packed == nullptr) {
     scratch = workspace.take<T>(static_cast<size_t>(t.plan.taps) * s.width);
     taps = workspace.take<int32_t>(static_cast<size_t>(t.c.taps()));
     for_each_tap(t.plan, t.c,
@@ -203,8 +209,8 @@ HWY_NOINLINE void correlate(const Task<T>& t, Workspace& workspace) {
     std::copy_n(t.bias, s.to, bias);
     std::fill(bias + s.to, bias + s.total, T{0});
   }
-  if (s.kept) {
-    T* to = packed;
+  if (s.kept && t.packed == nullptr) {
+    T* to = own;
     for (size_t k = 0; k < s.to;) {
       const size_t width = strip_width<T>(s.to - k);
       pack(t, k, width, 0, s.terms, taps, scratch, to);
@@ -235,7 +241,7 @@ HWY_NOINLINE void correlate(const Task<T>& t, Workspace& workspace) {
       do {
         g.terms = std::min(s.chunk, s.terms - term);
         g.offsets = offsets + term;
-        if (!s.kept) pack(t, k, width, term, g.terms, taps, scratch, packed);
+        if (!s.kept) pack(t, k, width, term, g.terms, taps, scratch, own);
         const T* const weights = s.kept ? kept + term * width : packed;
         if (runs) {
           gather_runs(g, width, count, wide, source.data, rows, weights, sums);
@@ -478,24 +484,25 @@ void forward(const ConvPlan& p, const T* x, const T* w, const T* bias, T* y) {
   run(t, workspace);
 }
 
-// An image of dy with as much of the padding around it as all parts of the input gradient see, of
-// which there is one for each remainder by the stride: they share the copy where it is small. Those
-// of few channels make copies of their own.
+// The parts of an input gradient, of which there is one for each remainder by the stride.
 template <class T>
-struct Surrounded {
-  Correlation all;  // one part that sees what all see
-  bool used;
-  int64_t elements = 0;
+struct Parts {
+  int number = 0;
+  int with_taps = 0;
+  int by_channels = 0;       // whose vectors are of channels,
+  bool surrounded = false;   // and whether any of those sees padding
+  size_t taps = 0;           // of all parts
+  int64_t first[3], end[3];  // of dy with the padding that any of them sees
 
-  explicit Surrounded(const ConvPlan& p) {
-    int64_t parts = 0;
-    bool pays = false;
-    int64_t first[3] = {0, 0, 0};
-    int64_t end[3] = {p.out[0], p.out[1], p.out[2]};
+  explicit Parts(const ConvPlan& p) : first{0, 0, 0}, end{p.out[0], p.out[1], p.out[2]} {
     for_each_backward(p, [&](const Correlation& c) {
-      ++parts;
-      const Task<T> t{p, c, true, nullptr, nullptr, nullptr, nullptr};
-      pays = pays || (!c.inside() && !by_outputs(t));
+      ++number;
+      with_taps += c.taps() != 0;
+      taps += static_cast<size_t>(c.taps());
+      if (!by_outputs(Task<T>{p, c, true, nullptr, nullptr, nullptr, nullptr})) {
+        ++by_channels;
+        surrounded = surrounded || !c.inside();
+      }
       for (int d = 0; d < 3; ++d) {
         const Axis& a = c.axis[d];
         if (a.taps == 0) continue;
@@ -503,12 +510,25 @@ struct Surrounded {
         end[d] = std::max(end[d], a.lowest() + a.extent(a.outputs));
       }
     });
+  }
+};
+
+// An image of dy with as much of the padding around it as all parts see: they share the copy where
+// it is small. Those of few channels make copies of their own.
+template <class T>
+struct Surrounded {
+  Correlation all;  // one part that sees what all see
+  bool used;
+  int64_t elements = 0;
+
+  Surrounded(const ConvPlan& p, const Parts<T>& parts) {
     double size = static_cast<double>(p.group_out) * sizeof(T);
     for (int d = 0; d < 3; ++d) {
-      all.axis[d] = {end[d] - first[d], p.out[d], 1, 0, 1, 1, first[d], 1, 0, 1};
+      const int64_t first = parts.first[d];
+      all.axis[d] = {parts.end[d] - first, p.out[d], 1, 0, 1, 1, first, 1, 0, 1};
       size *= static_cast<double>(all.axis[d].outputs);
     }
-    used = parts > 1 && pays && size <= kBoxBytes;
+    used = parts.number > 1 && parts.surrounded && size <= kBoxBytes;
     if (used) elements = p.group_out * all.outputs();
   }
   // What a part is within the copy.
@@ -522,40 +542,114 @@ struct Surrounded {
   size_t bytes() const { return Workspace::rounded(static_cast<size_t>(elements) * sizeof(T)); }
 };
 
-// More than there can be where offsets are too far.
+// The packed weights of all parts, one part behind the other. Each part has some of the taps, but
+// to turn them all of them have to be turned, which is done once instead of for each part.
 template <class T>
-size_t backward_bytes(const ConvPlan& p, const Surrounded<T>& surrounded) {
-  size_t most = 0;
-  for_each_backward(p, [&](const Correlation& c) {
-    const Task<T> t{p, surrounded.within(c), true, nullptr, nullptr, nullptr, nullptr};
-    most = std::max(
-        most, near_enough(t.c, t.from()) ? bytes_of(t) : std::numeric_limits<size_t>::max() / 2);
-  });
-  return most + surrounded.bytes();
-}
+struct PackedParts {
+  // Where the weights of a tap go: those of result `channel` and term n of a strip to `part` +
+  // channel * terms + (n * taps + index) * width.
+  struct Place {
+    size_t part, taps, index;  // no taps: no part has it
+  };
+  bool used;
+  size_t taps;  // of all parts
+
+  PackedParts(const ConvPlan& p, const Parts<T>& parts)
+      : used(parts.with_taps > 1 && parts.by_channels == parts.number &&
+             Sizes<T>::keeps(to(p), from(p) * parts.taps)),
+        taps(parts.taps) {}
+  static size_t from(const ConvPlan& p) { return static_cast<size_t>(p.group_out); }
+  static size_t to(const ConvPlan& p) { return static_cast<size_t>(p.group_in); }
+  static size_t all(const ConvPlan& p) { return static_cast<size_t>(p.taps); }
+  // Elements of a part.
+  static size_t elements(const ConvPlan& p, size_t taps) {
+    return from(p) * taps * strips_total<T>(to(p));
+  }
+  static size_t strip(const ConvPlan& p) {
+    return std::min(strips_total<T>(to(p)), strip_width<T>(to(p)));
+  }
+  size_t bytes(const ConvPlan& p) const {
+    if (!used) return 0;
+    return Workspace::rounded(elements(p, taps) * sizeof(T)) +
+           Workspace::rounded(all(p) * strip(p) * sizeof(T)) +
+           Workspace::rounded(all(p) * sizeof(Place));
+  }
+  HWY_NOINLINE const T* pack(const ConvPlan& p, const T* w, Workspace& workspace) const {
+    T* const packed = workspace.take<T>(elements(p, taps));
+    T* const turned = workspace.take<T>(all(p) * strip(p));
+    auto* const places = workspace.take<Place>(all(p));
+    std::fill_n(places, all(p), Place{});
+    size_t part = 0;
+    for_each_backward(p, [&](const Correlation& c) {
+      const auto some = static_cast<size_t>(c.taps());
+      for_each_tap(p, c, [&](int64_t tap, int64_t at) {
+        places[at] = {part, some, static_cast<size_t>(tap)};
+      });
+      part += elements(p, some);
+    });
+    for (size_t k = 0; k < to(p);) {
+      const size_t width = strip_width<T>(to(p) - k);
+      const size_t exist = std::min(width, to(p) - k);
+      for (size_t n = 0; n < from(p); ++n) {
+        pack_transposed(w + (n * to(p) + k) * all(p), static_cast<ptrdiff_t>(all(p)), all(p), exist,
+                        width, turned);
+        for (size_t tap = 0; tap < all(p); ++tap) {
+          const auto& [start, some, index] = places[tap];
+          if (some == 0) continue;
+          std::copy_n(turned + tap * width, width,
+                      packed + start + k * from(p) * some + (n * some + index) * width);
+        }
+      }
+      k += width;
+    }
+    return packed;
+  }
+};
+
+template <class T>
+struct Backward {
+  Surrounded<T> image;
+  PackedParts<T> weights;
+
+  explicit Backward(const ConvPlan& p) : Backward(p, Parts<T>(p)) {}
+  Backward(const ConvPlan& p, const Parts<T>& parts) : image(p, parts), weights(p, parts) {}
+
+  // More than there can be where offsets are too far.
+  size_t bytes(const ConvPlan& p) const {
+    size_t most = 0;
+    for_each_backward(p, [&](const Correlation& c) {
+      const Task<T> t{p, image.within(c), true, nullptr, nullptr, nullptr, nullptr};
+      most = std::max(
+          most, near_enough(t.c, t.from()) ? bytes_of(t) : std::numeric_limits<size_t>::max() / 2);
+    });
+    return most + image.bytes() + weights.bytes(p);
+  }
+};
 
 template <class T>
 void grad_input(const ConvPlan& p, const T* dy, const T* w, T* dx) {
-  const Surrounded<T> surrounded(p);
-  Workspace workspace(backward_bytes(p, surrounded));
-  if (surrounded.used) {
-    const Correlation& all = surrounded.all;
+  const Backward<T> shared(p);
+  Workspace workspace(shared.bytes(p));
+  if (shared.image.used) {
+    const Correlation& all = shared.image.all;
     const Box whole{{0, 0, 0}, {all.axis[0].outputs, all.axis[1].outputs, all.axis[2].outputs}};
-    T* const copy = workspace.take<T>(static_cast<size_t>(surrounded.elements));
-    dy = look(all, Boxes(all, p.group_out, whole.count(), surrounded.elements, true, 0), whole, dy,
-              p.group_out, 0, copy)
+    T* const copy = workspace.take<T>(static_cast<size_t>(shared.image.elements));
+    dy = look(all, Boxes(all, p.group_out, whole.count(), shared.image.elements, true, 0), whole,
+              dy, p.group_out, 0, copy)
              .data;
   }
+  const T* packed = shared.weights.used ? shared.weights.pack(p, w, workspace) : nullptr;
   std::byte* const mark = workspace.mark();
   for_each_backward(p, [&](const Correlation& c) {
     workspace.rewind(mark);
-    run(Task<T>{p, surrounded.within(c), true, dy, w, nullptr, dx}, workspace);
+    run(Task<T>{p, shared.image.within(c), true, dy, w, nullptr, dx, packed}, workspace);
+    if (packed != nullptr) packed += shared.weights.elements(p, static_cast<size_t>(c.taps()));
   });
 }
 
 template <class T>
 size_t workspace(const ConvPlan& p, ConvPass pass) {
-  if (pass == ConvPass::kGradInput) return backward_bytes(p, Surrounded<T>(p));
+  if (pass == ConvPass::kGradInput) return Backward<T>(p).bytes(p);
   const Task<T> t{p, forward_of(p), false, nullptr, nullptr, nullptr, nullptr};
   return near_enough(t.c, t.from()) ? bytes_of(t) : std::numeric_limits<size_t>::max();
 }

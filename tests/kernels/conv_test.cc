@@ -174,6 +174,25 @@ TEST(Conv, Direct) {
   check<float>({1, 1, 2, 3, 1, {5}, {2}, {1}, {3000000}, {3000000}, {5}});
 }
 
+// Input gradients with a part for each remainder by the stride, some of which have no taps or no
+// elements: their weights are packed at once where they are few.
+TEST(Conv, Strided) {
+  for (const int64_t in : {16, 17, 40}) {
+    for (const int64_t out : {3, 40}) {
+      for (int64_t kernel = 1; kernel <= 5; ++kernel) {
+        for (int64_t stride = 2; stride <= 4; ++stride) {
+          check<float>(square(1, in, out, 1, 9, 12, kernel, stride, kernel / 2));
+        }
+      }
+      check<float>({2, 1, in, out, 1, {11, 14}, {4, 3}, {2, 3}, {3, 2}, {2, 0}, {3, 4}}, true);
+      check<float>({2, 2, in, out, 1, {11, 3}, {3, 4}, {2, 5}, {2, 1}, {2, 1}, {6, 1}});
+    }
+  }
+  check<double>(square(1, 17, 40, 1, 9, 12, 3, 2, 1));
+  check<float>(square(2, 34, 34, 2, 9, 12, 4, 2, 1), true);
+  check<float>(square(1, 250, 24, 1, 9, 12, 5, 2, 2));
+}
+
 // Kernels of every width whose input gradient is products that are folded, and vectors of it that
 // no output reaches.
 TEST(Conv, Folded) {
