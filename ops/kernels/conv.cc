@@ -7,7 +7,6 @@
 #include "ebb/ops/kernels/blas.h"
 #include "ebb/ops/kernels/conv_fft_plan.h"
 #include "ebb/ops/kernels/conv_plan.h"
-#include "ebb/ops/kernels/copy.h"
 #include "ebb/ops/kernels/reduce.h"
 
 namespace ebb::kernels {
@@ -144,35 +143,6 @@ void product_forward(const ConvPlan& p, const T* x, const T* w, const T* bias, T
        bias == nullptr ? T{0} : T{1}, y, p.out_area);
 }
 
-// Whether w' is used so often that it pays to store it as such.
-bool turns_weights(const ConvPlan& p) {
-  constexpr int64_t kOften = 1024;
-  return p.out_area >= kOften;
-}
-
-template <class T>
-size_t product_workspace(const ConvPlan& p, ConvPass pass) {
-  if (pass != ConvPass::kGradInput || !turns_weights(p)) return 0;
-  return static_cast<size_t>(p.group_in * p.group_out) * sizeof(T);
-}
-
-template <class T>
-void product_grad_input(const ConvPlan& p, const T* dy, const T* w, T* dx) {
-  const int64_t in = p.group_in;
-  const int64_t out = p.group_out;
-  const int64_t n = p.out_area;
-  if (!turns_weights(p)) {
-    return gemm(true, false, in, n, out, T{1}, w, in, dy, n, T{0}, dx, n);
-  }
-  detail::Workspace workspace(product_workspace<T>(p, ConvPass::kGradInput));
-  T* const turned = workspace.take<T>(static_cast<size_t>(in * out));
-  const int64_t dims[] = {in, out};
-  const int64_t from[] = {1, in};
-  const int64_t to[] = {out, 1};
-  copy_strided(sizeof(T), 2, dims, w, from, turned, to);
-  gemm(false, false, in, n, out, T{1}, turned, out, dy, n, T{0}, dx, n);
-}
-
 // ---- choice ----
 
 // What is quickest, as measured beside each other at one sample (bench_conv; AVX-512 and AVX2):
@@ -189,6 +159,8 @@ void product_grad_input(const ConvPlan& p, const T* dy, const T* w, T* dx) {
 //    form: most of 9x9 and above and of 1-D ones of 32 and above, 2 to 10 times as quick
 //  - all else directly
 //  - plain loops where the memory of the others would not be within bounds: taps far apart
+
+constexpr int64_t kLargeImage = 1024;  // outputs of a channel
 
 enum class Method { kPlain, kDirect, kWinograd, kDepthwise, kFold, kProduct, kFft };
 
@@ -207,9 +179,8 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
     return bytes <= bound && detail::Workspace::taken(bytes) <= bound;
   };
   if (is_product(p) && p.group_in > 1 && p.group_out > 1 &&
-      !(pass == ConvPass::kGradInput && turns_weights(p))) {
-    const size_t bytes = product_workspace<T>(p, pass);
-    return {Method::kProduct, bytes == 0 ? 0 : detail::Workspace::taken(bytes)};
+      (pass != ConvPass::kGradInput || p.out_area < kLargeImage)) {
+    return {Method::kProduct, 0};
   }
   if constexpr (sizeof(T) == 4) {
     if (detail::conv_depthwise->handles(p)) return {Method::kDepthwise, 0};
@@ -387,7 +358,10 @@ void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
     if (method == Method::kDirect) {
       return detail::of_type<T>(*detail::conv_direct).grad_input(q, dyi, w + wi, dx + xi);
     }
-    if (method == Method::kProduct) return product_grad_input(q, dyi, w + wi, dx + xi);
+    if (method == Method::kProduct) {
+      return gemm(true, false, q.group_in, q.out_area, q.group_out, T{1}, w + wi, q.group_in, dyi,
+                  q.out_area, T{0}, dx + xi, q.out_area);
+    }
     plain_grad_input(q, dyi, w + wi, dx + xi);
   };
   for_each_share<T>(p, ConvPass::kGradInput, choice,
