@@ -195,8 +195,8 @@ Choice choose(const ConvPlan& p, ConvPass pass) {
       if (fits(bytes)) return {Method::kFold, detail::Workspace::taken(bytes)};
     }
     if (detail::conv_fft_may_pay(p)) {
-      const detail::ConvFftPlan plan = detail::conv_fft->plan(p, pass, bound);
-      if (plan.pays) return {Method::kFft, detail::Workspace::taken(plan.bytes), plan};
+      const detail::ConvFftPlan plan = detail::choose_conv_fft(p, pass, bound);
+      if (plan.bytes != 0) return {Method::kFft, detail::Workspace::taken(plan.bytes), plan};
     }
   }
   const size_t bytes = pass == ConvPass::kGradWeight
@@ -307,7 +307,7 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
   if constexpr (sizeof(T) == 4) {
     if (method == Method::kFft) {
       return for_each_fft_part(p, choice, [&](int64_t xi, int64_t yi, detail::ConvFftPart part) {
-        detail::conv_fft->forward(p, choice.fft, part, x + xi, w, bias, y + yi);
+        choice.fft.by->forward(p, choice.fft, part, x + xi, w, bias, y + yi);
       });
     }
   }
@@ -340,7 +340,7 @@ void grad_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
   if constexpr (sizeof(T) == 4) {
     if (method == Method::kFft) {
       return for_each_fft_part(p, choice, [&](int64_t xi, int64_t yi, detail::ConvFftPart part) {
-        detail::conv_fft->grad_input(p, choice.fft, part, dy + yi, w, dx + xi);
+        choice.fft.by->grad_input(p, choice.fft, part, dy + yi, w, dx + xi);
       });
     }
   }
@@ -382,7 +382,7 @@ void grad_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
   if constexpr (sizeof(T) == 4) {
     if (method == Method::kFft) {
       return for_each_fft_part(p, choice, [&](int64_t xi, int64_t yi, detail::ConvFftPart part) {
-        detail::conv_fft->grad_weight(p, choice.fft, part, x + xi, dy + yi, yi != 0, dw);
+        choice.fft.by->grad_weight(p, choice.fft, part, x + xi, dy + yi, yi != 0, dw);
       });
     }
   }

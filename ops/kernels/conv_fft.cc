@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <optional>
 
 #include "ebb/ops/kernels/conv_fft_plan.h"
 
@@ -22,7 +23,8 @@ using detail::Workspace;
 using Lanes = ConvFftPlan::Lanes;
 
 #if HWY_TARGET == HWY_SCALAR
-ConvFftPlan plan_of(const ConvPlan&, ConvPass, size_t) { return {}; }
+constexpr int64_t kN = 1;
+
 void forward(const ConvPlan&, const ConvFftPlan&, ConvFftPart, const float*, const float*,
              const float*, float*) {}
 void grad_input(const ConvPlan&, const ConvFftPlan&, ConvFftPart, const float*, const float*,
@@ -591,12 +593,18 @@ void grad_weight(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, c
                  });
 }
 
-ConvFftPlan plan_of(const ConvPlan& p, ConvPass pass, size_t bound) {
-  return detail::plan_conv_fft(p, pass, kN, bound);
-}
 #endif
 
-constexpr detail::ConvFftTable kTable{plan_of, forward, grad_input, grad_weight};
+ConvFftPlan plan_of(const ConvPlan& p, ConvPass pass, size_t bound);
+
+constexpr detail::ConvFftTable kTable{kN, plan_of, forward, grad_input, grad_weight};
+
+ConvFftPlan plan_of(const ConvPlan& p, ConvPass pass, size_t bound) {
+  if (kN == 1) return {};
+  ConvFftPlan plan = detail::plan_conv_fft(p, pass, kN, bound);
+  plan.by = &kTable;
+  return plan;
+}
 
 }  // namespace
 
@@ -612,6 +620,44 @@ HWY_EXPORT(conv_fft_table);
 
 constinit const Dispatch<detail::ConvFftTable> detail::conv_fft{
     [] { return HWY_DYNAMIC_DISPATCH(conv_fft_table)(); }};
+
+namespace {
+
+detail::ConvFftPlan search(const detail::ConvPlan& p, ConvPass pass, size_t bound) {
+  const detail::ConvFftTable& longest = *detail::conv_fft;
+  detail::ConvFftPlan plan = longest.plan(p, pass, bound);
+#if HWY_TARGETS & HWY_AVX3 && HWY_TARGETS & HWY_AVX2
+  if (longest.lanes == 16) {
+    const detail::ConvFftPlan shorter = N_AVX2::conv_fft_table()->plan(p, pass, bound);
+    if (shorter.bytes != 0 && (plan.bytes == 0 || shorter.cost < plan.cost)) plan = shorter;
+  }
+#endif
+  const bool pays = plan.cost < detail::direct_conv_cycles(p, pass, longest.lanes);
+  return pays ? plan : detail::ConvFftPlan{};
+}
+
+}  // namespace
+
+// A network asks for the same again and again, and a search takes microseconds: each thread
+// remembers some.
+detail::ConvFftPlan detail::choose_conv_fft(const ConvPlan& p, ConvPass pass, size_t bound) {
+  struct Found {
+    ConvPlan p;
+    ConvPass pass;
+    size_t bound;
+    const ConvFftTable* table;
+    ConvFftPlan plan;
+  };
+  constexpr size_t kFound = 16;
+  thread_local std::optional<Found> found[kFound];
+  const ConvFftTable* const table = &*conv_fft;
+  const auto mixed = static_cast<size_t>(p.in_area * 3 + p.group_in * 5 + p.group_out * 7 + p.taps);
+  std::optional<Found>& last = found[(mixed + static_cast<size_t>(pass)) % kFound];
+  if (!last || last->pass != pass || last->bound != bound || last->table != table || last->p != p) {
+    last = Found{p, pass, bound, table, search(p, pass, bound)};
+  }
+  return last->plan;
+}
 
 }  // namespace ebb::kernels
 #endif

@@ -206,8 +206,11 @@ class Search {
         d(uv) * transform(weights ? kernel : plan.out_rows) +
         (kStep * d(steps) + kSum * d(uv * k_parts) + (far ? kFar * d(kv + ku + uv * k_parts) : 0)) *
             d(plan.frequencies());
-    return all * d(by_channel ? parts(p_.groups, n_) : p_.groups);
+    return kCycles[n_ == 16] * all * d(by_channel ? parts(p_.groups, n_) : p_.groups);
   }
+
+  // Short vectors leave more of the spectra in near caches.
+  static constexpr double kCycles[] = {0.7, 1.0};
 
   static constexpr double kRow = 7;
   static constexpr double kRowPass = 3;
@@ -233,20 +236,23 @@ ConvFftPlan plan_conv_fft(const ConvPlan& p, ConvPass pass, int64_t n, size_t bo
                      p.stride[1] == 1 && p.stride[2] == 1 && p.dilation[1] == 1 &&
                      p.dilation[2] == 1 && p.in_area > 0 && p.out_area > 0 && p.group_in > 0 &&
                      p.group_out > 0;
-  if (!takes) return {};
-  ConvFftPlan plan = Search(p, pass, n, bound).run();
-  // What the direct form takes for a vector of multiply-adds, in the cycles of this one's cost and
-  // with a margin, as measured with AVX-512 and AVX2. Short vectors leave more of the spectra in
-  // near caches; single channels leave the direct form waiting for memory.
-  const bool single = p.group_in == 1 && p.group_out == 1;
-  const double each = n == 16 ? (single ? 1.05 : 0.34) : (single ? 1.8 : 0.6);
-  const double direct = each * multiply_adds(p) / static_cast<double>(n);
-  plan.pays = plan.bytes != 0 && plan.cost < direct;
-  return plan;
+  return takes ? Search(p, pass, n, bound).run() : ConvFftPlan{};
+}
+
+double direct_conv_cycles(const ConvPlan& p, ConvPass pass, int64_t n) {
+  const int64_t to = pass == ConvPass::kGradInput ? p.group_in : p.group_out;
+  double each;
+  if (pass == ConvPass::kGradWeight) {
+    each = to <= 3 ? 0.072 : 0.036;
+  } else {
+    each = to == 1 ? 0.08 : to == 2 ? 0.048 : 0.038;
+  }
+  if (n != 16) each *= 1.85 * 8 / static_cast<double>(n);
+  return each * multiply_adds(p);
 }
 
 bool conv_fft_may_pay(const ConvPlan& p) {
-  constexpr int64_t kTaps = 25;
+  constexpr int64_t kTaps = 30;
   constexpr double kMultiplyAdds = 5e5;
   return p.taps >= kTaps && multiply_adds(p) >= kMultiplyAdds;
 }

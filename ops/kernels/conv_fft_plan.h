@@ -8,6 +8,8 @@
 
 namespace ebb::kernels::detail {
 
+struct ConvFftTable;
+
 /// How a pass of a convolution goes by way of Fourier transforms.
 ///
 /// The image of each channel is cut in tiles, each transformed together with what it sees around
@@ -30,9 +32,9 @@ struct ConvFftPlan {
   int64_t k, u, v;
   int64_t k_part;  ///< at a time; of the weight gradient only
   int64_t u_part, v_part;
-  size_t bytes;  ///< that a call takes; 0: the form will not do
-  double cost;   ///< estimated, in cycles
-  bool pays;     ///< whether that is less than the direct form's
+  size_t bytes;            ///< that a call takes; 0: the form will not do
+  double cost;             ///< estimated, in cycles
+  const ConvFftTable* by;  ///< whose vectors it is for
 
   int64_t frequencies() const { return rows * (half + 1); }
 };
@@ -40,9 +42,17 @@ struct ConvFftPlan {
 /// Whether there is enough to do that a plan is worth the microseconds it takes.
 bool conv_fft_may_pay(const ConvPlan& p);
 
-/// The best plan for one image, all groups, within `bound` bytes taken from the pool; n is the
-/// number of lanes.
+/// The best plan for one image, all groups, within `bound` bytes taken from the pool, with vectors
+/// of n lanes.
 ConvFftPlan plan_conv_fft(const ConvPlan& p, ConvPass pass, int64_t n, size_t bound);
+
+/// The same with this machine's vectors or with shorter ones, which few channels fill better:
+/// what is estimated to be quicker. No plan (`bytes` 0) where the direct form is.
+ConvFftPlan choose_conv_fft(const ConvPlan& p, ConvPass pass, size_t bound);
+
+/// What the direct form takes with vectors of n lanes, estimated in the same cycles. As measured
+/// with AVX-512 and AVX2: few results leave it waiting for memory.
+double direct_conv_cycles(const ConvPlan& p, ConvPass pass, int64_t n);
 
 /// Numbers of vectors, real and imaginary, for each frequency: of the factor whose numbers are
 /// taken one by one, of that in lanes, and of the result.
@@ -62,7 +72,8 @@ struct ConvFftPart {
 
 /// All groups of one image each.
 struct ConvFftTable {
-  /// plan_conv_fft() with this target's lanes.
+  int64_t lanes;
+  /// plan_conv_fft() with as many.
   ConvFftPlan (*plan)(const ConvPlan& p, ConvPass pass, size_t bound);
   void (*forward)(const ConvPlan& p, const ConvFftPlan& plan, ConvFftPart part, const float* x,
                   const float* w, const float* bias, float* y);

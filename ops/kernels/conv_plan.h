@@ -32,6 +32,8 @@ struct ConvPlan {
     out_area = out[0] * out[1] * out[2];
   }
 
+  bool operator==(const ConvPlan&) const = default;
+
   int64_t batch, groups;
   int64_t group_in, group_out;  ///< channels of a group
   int64_t in[3] = {1, 1, 1};
