@@ -7,10 +7,10 @@
 #
 # NAME                what it needs
 # sparse_coding       nothing; with --data MNIST's or another set's four files
-# lenet               --data DIR with MNIST's four files; about 5 minutes
+# lenet               --data DIR with MNIST's four files; about a minute
 # lenet_distorted     the same
-# garments            nothing: Debian's dataset-fashion-mnist is installed; about 30 minutes
-# segmentation        --data DIR with MNIST's four files; about 5 minutes
+# garments            nothing: Debian's dataset-fashion-mnist is installed; about 25 minutes
+# segmentation        --data DIR with MNIST's four files; about 3 minutes
 # char_lm_lstm        nothing; about 15 minutes
 # char_lm_transformer nothing; about 8 minutes
 set -euo pipefail
