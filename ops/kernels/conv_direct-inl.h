@@ -308,8 +308,10 @@ HWY_NOINLINE void gather_block(const Gather<T>& g, const T* x, const int32_t* ro
 
 #if HWY_TARGET == HWY_AVX3
 constexpr size_t kMostRun1 = 16;  // rows in runs of a block one vector wide
+constexpr size_t kMostRun2 = 12;  // and two
 #else
 constexpr size_t kMostRun1 = 8;
+constexpr size_t kMostRun2 = kMaxRows2;
 #endif
 constexpr size_t kLeastRun = 4;
 
@@ -332,7 +334,7 @@ constexpr auto gathers_of_two_runs(std::index_sequence<kRow...>) {
 template <class D, size_t kVectors>
 struct Gathers {
   static constexpr size_t kMostRows = kVectors == 2 ? kMaxRows2 : kMaxRows1;
-  static constexpr size_t kMostInRuns = kVectors == 2 ? kMaxRows2 : kMostRun1;
+  static constexpr size_t kMostInRuns = kVectors == 2 ? kMostRun2 : kMostRun1;
   // Rows of a run where two go together, which takes 32 registers.
   static constexpr size_t kMostOfTwo = HWY_TARGET == HWY_AVX3 ? kMostInRuns / 2 : 0;
   static constexpr size_t kTwoRuns = kMostOfTwo < kLeastRun ? 0 : kMostOfTwo - kLeastRun + 1;
