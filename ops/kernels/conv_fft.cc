@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <optional>
 
 #include "ebb/ops/kernels/conv_fft_plan.h"
 
@@ -621,42 +620,11 @@ HWY_EXPORT(conv_fft_table);
 constinit const Dispatch<detail::ConvFftTable> detail::conv_fft{
     [] { return HWY_DYNAMIC_DISPATCH(conv_fft_table)(); }};
 
-namespace {
-
-detail::ConvFftPlan search(const detail::ConvPlan& p, ConvPass pass, size_t bound) {
-  const detail::ConvFftTable& longest = *detail::conv_fft;
-  detail::ConvFftPlan plan = longest.plan(p, pass, bound);
+const detail::ConvFftTable* detail::shorter_conv_fft() {
 #if HWY_TARGETS & HWY_AVX3 && HWY_TARGETS & HWY_AVX2
-  if (longest.lanes == 16) {
-    const detail::ConvFftPlan shorter = N_AVX2::conv_fft_table()->plan(p, pass, bound);
-    if (shorter.bytes != 0 && (plan.bytes == 0 || shorter.cost < plan.cost)) plan = shorter;
-  }
+  if (conv_fft->lanes == 16) return N_AVX2::conv_fft_table();
 #endif
-  const bool pays = plan.cost < detail::direct_conv_cycles(p, pass, longest.lanes);
-  return pays ? plan : detail::ConvFftPlan{};
-}
-
-}  // namespace
-
-// A network asks for the same again and again, and a search takes microseconds: each thread
-// remembers some.
-detail::ConvFftPlan detail::choose_conv_fft(const ConvPlan& p, ConvPass pass, size_t bound) {
-  struct Found {
-    ConvPlan p;
-    ConvPass pass;
-    size_t bound;
-    const ConvFftTable* table;
-    ConvFftPlan plan;
-  };
-  constexpr size_t kFound = 16;
-  thread_local std::optional<Found> found[kFound];
-  const ConvFftTable* const table = &*conv_fft;
-  const auto mixed = static_cast<size_t>(p.in_area * 3 + p.group_in * 5 + p.group_out * 7 + p.taps);
-  std::optional<Found>& last = found[(mixed + static_cast<size_t>(pass)) % kFound];
-  if (!last || last->pass != pass || last->bound != bound || last->table != table || last->p != p) {
-    last = Found{p, pass, bound, table, search(p, pass, bound)};
-  }
-  return last->plan;
+  return nullptr;
 }
 
 }  // namespace ebb::kernels

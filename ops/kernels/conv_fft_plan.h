@@ -50,10 +50,6 @@ ConvFftPlan plan_conv_fft(const ConvPlan& p, ConvPass pass, int64_t n, size_t bo
 /// what is estimated to be quicker. No plan (`bytes` 0) where the direct form is.
 ConvFftPlan choose_conv_fft(const ConvPlan& p, ConvPass pass, size_t bound);
 
-/// What the direct form takes with vectors of n lanes, estimated in the same cycles. As measured
-/// with AVX-512 and AVX2: few results leave it waiting for memory.
-double direct_conv_cycles(const ConvPlan& p, ConvPass pass, int64_t n);
-
 /// Numbers of vectors, real and imaginary, for each frequency: of the factor whose numbers are
 /// taken one by one, of that in lanes, and of the result.
 struct ConvFftSizes {
@@ -83,5 +79,8 @@ struct ConvFftTable {
                       const float* dy, bool add, float* dw);
 };
 extern constinit const Dispatch<ConvFftTable> conv_fft;
+
+/// The same with vectors of half the length where those are of 16 lanes, else null.
+const ConvFftTable* shorter_conv_fft();
 
 }  // namespace ebb::kernels::detail
