@@ -277,11 +277,14 @@ ConvFftPlan choose_conv_fft(const ConvPlan& p, ConvPass pass, size_t bound) {
     const ConvFftTable* table;
     ConvFftPlan plan;
   };
-  constexpr size_t kFound = 16;
-  thread_local std::optional<Found> found[kFound];
+  constexpr int kBits = 5;
+  thread_local std::optional<Found> found[1 << kBits];
   const ConvFftTable* const table = &*conv_fft;
-  const auto mixed = static_cast<size_t>(p.in_area * 3 + p.group_in * 5 + p.group_out * 7 + p.taps);
-  std::optional<Found>& last = found[(mixed + static_cast<size_t>(pass)) % kFound];
+  uint64_t mixed = static_cast<uint64_t>(pass);
+  for (const int64_t part : {p.in_area, p.group_in, p.group_out, p.groups, p.taps}) {
+    mixed = (mixed ^ static_cast<uint64_t>(part)) * 0x9E3779B97F4A7C15;
+  }
+  std::optional<Found>& last = found[mixed >> (64 - kBits)];
   if (!last || last->pass != pass || last->bound != bound || last->table != table || last->p != p) {
     last = Found{p, pass, bound, table, search(p, pass, bound)};
   }
